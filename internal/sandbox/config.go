@@ -1,0 +1,113 @@
+package sandbox
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Defaults of a [Config] whose fields are left zero.
+const (
+	DefaultToken    = "sandbox"
+	DefaultContacts = 2000
+	DefaultPortalID = 44237313
+)
+
+// Config says what a simulated account holds and how hard it is on its clients. The zero value is a
+// seeded Enterprise account without latency, index lag or rate limits.
+type Config struct {
+	// Seed decides every generated id, value and spontaneous change.
+	Seed int64
+	// Contacts is the number of contacts seeded (default [DefaultContacts]); the other object types
+	// grow with it.
+	Contacts int
+	// Empty seeds no records: object types, properties, owners and pipelines only.
+	Empty bool
+	// Quiet makes [Server.Run] change nothing.
+	Quiet bool
+	// ChangeEvery is the mean pause between two spontaneous changes (default 600 ms).
+	ChangeEvery time.Duration
+
+	// Token is the bearer token accepted (default [DefaultToken]).
+	Token string
+	// PortalID is the account's id (default [DefaultPortalID]).
+	PortalID int64
+	// Tier decides the limits (default [TierEnterprise]).
+	Tier Tier
+	// WithheldScopes are scopes the token has not been granted, for example
+	// "crm.objects.deals.read".
+	WithheldScopes []string
+
+	// Limits turns HubSpot's rate limits on. Calls over them are counted in [Stats] either way.
+	Limits bool
+	// DailyUsed is what other apps of the account have already spent of today's calls.
+	DailyUsed int
+	// Latency is added to each API response.
+	Latency time.Duration
+
+	// IndexLag is the time a change takes to show in search.
+	IndexLag time.Duration
+	// Disorder makes search misbehave near now as HubSpot's does: each record lags by its own part of
+	// IndexLag, and rows of the last minute come out of order.
+	Disorder bool
+	// SecondBump, when positive, makes a new record's modified time move once more this long after
+	// creation, as HubSpot's enrichment does.
+	SecondBump time.Duration
+	// Rollups lets association changes recompute associatedcompanyid and the num_associated_* counts,
+	// without a change of the modified time.
+	Rollups bool
+
+	// Logger receives life-cycle messages; nil discards them.
+	Logger *slog.Logger
+}
+
+// Tier is a HubSpot subscription level.
+type Tier uint8
+
+// The tiers. Free and Starter have the same limits.
+const (
+	TierEnterprise Tier = iota
+	TierProfessional
+	TierStarter
+	// TierAddOn is Enterprise with one API Limit Increase.
+	TierAddOn
+)
+
+// quota is what a tier allows.
+type quota struct {
+	burst, daily, associations int
+}
+
+// searchesPerSecond is allowed per account in any tier.
+const searchesPerSecond = 5
+
+func (t Tier) quota() quota {
+	switch t {
+	case TierStarter:
+		return quota{burst: 100, daily: 250_000, associations: 100}
+	case TierProfessional:
+		return quota{burst: 190, daily: 625_000, associations: 150}
+	case TierAddOn:
+		return quota{burst: 250, daily: 2_000_000, associations: 200}
+	default:
+		return quota{burst: 190, daily: 1_000_000, associations: 150}
+	}
+}
+
+func (c Config) withDefaults() Config {
+	if c.Contacts <= 0 {
+		c.Contacts = DefaultContacts
+	}
+	if c.Token == "" {
+		c.Token = DefaultToken
+	}
+	if c.PortalID == 0 {
+		c.PortalID = DefaultPortalID
+	}
+	if c.ChangeEvery <= 0 {
+		c.ChangeEvery = 600 * time.Millisecond
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

@@ -1,0 +1,2 @@
+// Package sandbox is a simulated HubSpot account behind an [net/http.Handler].
+package sandbox
