@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestDatabasesOfTwoTestsAreSeparate(t *testing.T) {
 	t.Parallel()
 	one, two := pgtest.New(t), pgtest.New(t)
-	exec(t, one.Conn(t), "create table only_here (id int)")
+	run(t, one.Conn(t), "create table only_here (id int)")
 	var found bool
 	err := two.Conn(t).QueryRow(t.Context(), "select to_regclass('only_here') is not null").Scan(&found)
 	if err != nil || found {
@@ -58,7 +58,7 @@ func TestMigratedRunsTheMigrationOnce(t *testing.T) {
 	t.Parallel()
 	for range 3 {
 		db := pgtest.Migrated(t, migrateOnce)
-		exec(t, db.Conn(t), "insert into migrated values (2)") // must not show in the next clone
+		run(t, db.Conn(t), "insert into migrated values (2)") // must not show in the next clone
 		var n int
 		if err := db.Conn(t).QueryRow(t.Context(), "select count(*) from migrated").Scan(&n); err != nil || n != 2 {
 			t.Fatalf("clone has %d rows: %v", n, err)
@@ -73,7 +73,7 @@ func TestCommittedRowsSurviveAKillAndAReuse(t *testing.T) {
 	t.Parallel()
 	dir := pgtest.Dir(t)
 	c := start(t, pgtest.ClusterConfig{Dir: dir})
-	exec(t, dial(t, c.URL("postgres")), "create table kept as select 1 as id; checkpoint; insert into kept values (2)")
+	run(t, dial(t, c.URL("postgres")), "create table kept as select 1 as id; checkpoint; insert into kept values (2)")
 	port := c.Port()
 	if err := c.Restart(t.Context(), pgtest.Immediate); err != nil {
 		t.Fatal(err)
@@ -177,8 +177,8 @@ func TestPortInUseIsNamed(t *testing.T) {
 func TestHBADecidesWhoComesInOverTCP(t *testing.T) {
 	t.Parallel()
 	c := start(t, pgtest.ClusterConfig{Dir: pgtest.Dir(t), HBA: "host all app 127.0.0.1/32 scram-sha-256"})
-	exec(t, dial(t, c.SocketURL("postgres")), "create role app login password 'right'")
-	exec(t, dial(t, c.UserURL("app", "right", "postgres")), "select 1")
+	run(t, dial(t, c.SocketURL("postgres")), "create role app login password 'right'")
+	run(t, dial(t, c.UserURL("app", "right", "postgres")), "select 1")
 	for name, url := range map[string]string{
 		"wrong password": c.UserURL("app", "wrong", "postgres"),
 		"superuser":      c.URL("postgres"),
@@ -194,7 +194,7 @@ func TestLongPathStillHasASocket(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(pgtest.Dir(t), strings.Repeat("long", 30))
 	c := start(t, pgtest.ClusterConfig{Dir: dir})
-	exec(t, dial(t, c.SocketURL("postgres")), "select 1")
+	run(t, dial(t, c.SocketURL("postgres")), "select 1")
 }
 
 func TestBinariesVariableIsBelieved(t *testing.T) {
@@ -229,7 +229,7 @@ func dial(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-func exec(t *testing.T, conn *pgx.Conn, sql string) {
+func run(t *testing.T, conn *pgx.Conn, sql string) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
