@@ -1,0 +1,149 @@
+package hubapi
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// BatchResult is the answer to BatchRead. Every id asked for is in exactly one of Records (by its own id), Missing,
+// Moved and Unanswered.
+type BatchResult struct {
+	Records    []Record        // in HubSpot's order, each once; may hold records under ids that were not asked for, see Moved
+	Missing    []int64         // HubSpot says these do not exist (any more): deleted, archived or erased
+	Moved      map[int64]int64 // old id → the id of the record it was merged into
+	Unanswered []int64         // neither found nor declared missing: nothing is known about them
+	ReadAt     time.Time       // just before the request was sent
+}
+
+type batchReadBody struct {
+	Inputs     []batchInput `json:"inputs"`
+	Properties []string     `json:"properties"`
+	History    []string     `json:"propertiesWithHistory"`
+}
+
+type batchInput struct {
+	ID string `json:"id"`
+}
+
+// BatchRead returns live records by id, at most MaxPage. Ids must not repeat. The projection travels in the body, so it
+// may be of any length.
+func (c *Client) BatchRead(ctx context.Context, objectType string, ids []int64, p *Projection) (*BatchResult, error) {
+	if len(ids) == 0 || len(ids) > MaxPage {
+		return nil, fmt.Errorf("batch read %s: %d ids, want 1 to %d", objectType, len(ids), MaxPage)
+	}
+	b := batchReadBody{Inputs: make([]batchInput, len(ids)), Properties: p.Names(), History: []string{}}
+	for i, id := range ids {
+		b.Inputs[i].ID = strconv.FormatInt(id, 10)
+	}
+	if _, ok := p.Slot(mergedProperty); !ok {
+		b.Properties = append(b.Properties, mergedProperty) // tells which record an old id has become
+	}
+	body, err := json.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("encode batch read: %w", err)
+	}
+	r := read(FamilyObject, http.MethodPost, c.versions.objects()+"/"+segment(objectType)+"/batch/read")
+	r.body = body
+	var out *recordsBody
+	r.decode = func(body []byte) (err error) {
+		out, err = decodeRecords(body, p, len(ids))
+		return err
+	}
+	if err := c.call(ctx, r); err != nil {
+		return nil, err
+	}
+	if out == nil { // 204
+		return nil, &APIError{Status: http.StatusNoContent, Method: r.method, Path: r.path, Message: "empty answer to a batch read"}
+	}
+	return newBatchResult(ids, out, r.readAt), nil
+}
+
+// newBatchResult sorts the ids asked for by what HubSpot said about them.
+func newBatchResult(ids []int64, b *recordsBody, readAt time.Time) *BatchResult {
+	res := &BatchResult{ReadAt: readAt, Records: b.records[:0]}
+	open := make(map[int64]bool, len(ids))
+	for _, id := range ids {
+		open[id] = true
+	}
+	seen := make(map[int64]bool, len(b.records))
+	var strangers []int64 // records under ids that were not asked for
+	for _, rec := range b.records {
+		if seen[rec.ID] {
+			continue // asked for by an old id and by its own
+		}
+		seen[rec.ID] = true
+		if !open[rec.ID] {
+			strangers = append(strangers, rec.ID)
+		}
+		delete(open, rec.ID)
+		res.Records = append(res.Records, rec)
+	}
+	for _, id := range missingIDs(b.errs) {
+		if open[id] {
+			res.Missing = append(res.Missing, id)
+			delete(open, id)
+		}
+	}
+	move := func(id, into int64) {
+		if open[id] {
+			if res.Moved == nil {
+				res.Moved = make(map[int64]int64)
+			}
+			res.Moved[id] = into
+			delete(open, id)
+		}
+	}
+	for _, m := range b.merged {
+		for part := range bytes.SplitSeq(m.ids, []byte{';'}) {
+			if id, err := strconv.ParseInt(string(bytes.TrimSpace(part)), 10, 64); err == nil {
+				move(id, m.into)
+			}
+		}
+	}
+	for _, id := range ids {
+		if !open[id] {
+			continue
+		}
+		if len(open) == 1 && len(strangers) == 1 {
+			move(id, strangers[0]) // the one left over on each side
+			continue
+		}
+		res.Unanswered = append(res.Unanswered, id)
+	}
+	return res
+}
+
+// missingIDs returns the ids that a batch declares not found.
+func missingIDs(errs []errorEntry) []int64 {
+	var ids []int64
+	for _, e := range errs {
+		if e.Category != "OBJECT_NOT_FOUND" {
+			continue
+		}
+		for _, s := range e.Context.lists()["ids"] {
+			if id, err := strconv.ParseInt(s, 10, 64); err == nil {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
+}
+
+// decodeErrors reads the errors of a partial success.
+func decodeErrors(v jsontext.Value) ([]errorEntry, error) {
+	if v.Kind() != '[' {
+		return nil, nil
+	}
+	var errs []errorEntry
+	if err := json.Unmarshal(v, &errs, lenient()); err != nil {
+		return nil, unexpected("read batch errors: %w", err)
+	}
+	return errs, nil
+}
