@@ -1,0 +1,241 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// Defaults of the settings that have one.
+const (
+	DefaultHubSpotURL  = "https://api.hubapi.com"
+	DefaultProxyListen = "127.0.0.1:6543"
+	DefaultHTTPListen  = "127.0.0.1:8099"
+	DefaultSchema      = "hubspot"
+	DefaultShare       = 1.0 / 3
+)
+
+// Role says which part of hubpg a process runs.
+type Role string
+
+// The roles. RoleAll is both others in one process.
+const (
+	RoleAll         Role = "all"
+	RoleMaterialize Role = "materialize"
+	RoleProxy       Role = "proxy"
+)
+
+// Materializes reports whether the role keeps tables true.
+func (r Role) Materializes() bool { return r == RoleAll || r == RoleMaterialize }
+
+// Proxies reports whether the role serves the Postgres protocol.
+func (r Role) Proxies() bool { return r == RoleAll || r == RoleProxy }
+
+// Config is everything that hubpg can be told.
+type Config struct {
+	HubSpot  HubSpot  `yaml:"hubspot"`
+	Database Database `yaml:"database"`
+	Proxy    Proxy    `yaml:"proxy"`
+	HTTP     HTTP     `yaml:"http"`
+	Log      Log      `yaml:"log"`
+
+	Role   Role   `yaml:"role"`
+	Schema string `yaml:"schema"` // of the account's tables
+	Notify string `yaml:"notify"` // rows: direct connections can LISTEN too; off: only through the proxy
+
+	origins map[string]string // key of a setting → where its value came from
+}
+
+// HubSpot is the account.
+type HubSpot struct {
+	URL       string  `yaml:"url"`
+	Token     Secret  `yaml:"token"`
+	TokenFile string  `yaml:"token_file"`
+	Share     float64 `yaml:"share"` // of the account's quota that hubpg may use
+}
+
+// Database is where the tables are kept.
+type Database struct {
+	URL Secret `yaml:"url"` // may hold a password
+}
+
+// Proxy is the Postgres protocol's side.
+type Proxy struct {
+	Listen  string `yaml:"listen"`
+	TLSCert string `yaml:"tls_cert"`
+	TLSKey  string `yaml:"tls_key"`
+}
+
+// HTTP is the side of health checks, metrics and the status page.
+type HTTP struct {
+	Listen string `yaml:"listen"`
+}
+
+// Log says what is logged to standard error, and how.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// Default returns the configuration of a process that was told nothing.
+func Default() *Config {
+	return &Config{
+		HubSpot: HubSpot{URL: DefaultHubSpotURL, Share: DefaultShare},
+		Proxy:   Proxy{Listen: DefaultProxyListen},
+		HTTP:    HTTP{Listen: DefaultHTTPListen},
+		Log:     Log{Level: "info", Format: "text"},
+		Role:    RoleAll,
+		Schema:  DefaultSchema,
+		Notify:  "rows",
+		origins: map[string]string{},
+	}
+}
+
+// Error says which setting cannot be used, and what to do about it.
+type Error struct {
+	Setting string // its key, or the file and line
+	Problem string
+	hint    string
+}
+
+// Error names the setting and the problem.
+func (e *Error) Error() string { return e.Setting + ": " + e.Problem }
+
+// Hint is the next step.
+func (e *Error) Hint() string { return e.hint }
+
+// Validate reports the first setting with which the role cannot run.
+func (c *Config) Validate() error {
+	checks := []func() error{c.checkRole, c.checkDatabase, c.checkLog}
+	if c.Role.Materializes() {
+		checks = append(checks, c.checkHubSpot, c.checkTables)
+	}
+	if c.Role.Proxies() {
+		checks = append(checks, c.checkProxy)
+	}
+	if c.HTTP.Listen != "" {
+		checks = append(checks, func() error { return c.checkListen("http.listen", c.HTTP.Listen) })
+	}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ValidateDatabase reports why the database cannot be used, for the verbs that need nothing else.
+func (c *Config) ValidateDatabase() error { return c.checkDatabase() }
+
+// ValidateHubSpot reports why the account cannot be used, for the verbs that read it.
+func (c *Config) ValidateHubSpot() error { return c.checkHubSpot() }
+
+func (c *Config) checkRole() error {
+	switch c.Role {
+	case RoleAll, RoleMaterialize, RoleProxy:
+		return nil
+	}
+	return c.bad("role", fmt.Sprintf("%q is no role", c.Role), "use all, materialize or proxy")
+}
+
+func (c *Config) checkDatabase() error {
+	const key = "database.url"
+	text := c.Database.URL.Reveal()
+	if text == "" {
+		return c.bad(key, "no database is given",
+			"set HUBPG_DATABASE_URL to the URL of a Postgres database that hubpg may own, or try hubpg demo, which brings its own")
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return c.bad(key, "is not a URL", "use postgres://user:password@host:5432/database; percent-encode special characters")
+	}
+	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return c.bad(key, fmt.Sprintf("has the scheme %q", u.Scheme), "use postgres://user:password@host:5432/database")
+	}
+	return nil
+}
+
+func (c *Config) checkHubSpot() error {
+	u, err := url.Parse(c.HubSpot.URL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		return c.bad("hubspot.url", fmt.Sprintf("%q is not an http or https URL", c.HubSpot.URL),
+			"leave it out for HubSpot itself ("+DefaultHubSpotURL+") or give the URL of a hubpg sandbox")
+	}
+	if c.HubSpot.Token == "" {
+		return c.bad("hubspot.token", "no access token is given",
+			"set HUBPG_HUBSPOT_TOKEN or HUBPG_HUBSPOT_TOKEN_FILE to the token of a private app or service key "+
+				"(the token of a sandbox is sandbox)")
+	}
+	if strings.ContainsAny(c.HubSpot.Token.Reveal(), " \t\r\n") {
+		return c.bad("hubspot.token", "holds white space", "copy the token again, without a line break in it")
+	}
+	if c.HubSpot.Share <= 0 || c.HubSpot.Share > 1 {
+		return c.bad("hubspot.share", fmt.Sprintf("%v is not a share", c.HubSpot.Share),
+			"give the part of the account's quota that hubpg may use, over 0 and at most 1")
+	}
+	return nil
+}
+
+func (c *Config) checkTables() error {
+	if c.Notify != "rows" && c.Notify != "off" {
+		return c.bad("notify", fmt.Sprintf("%q is unknown", c.Notify), "use rows or off")
+	}
+	if c.Schema == "" || len(c.Schema) > 40 || c.Schema == "hubpg" || strings.HasPrefix(c.Schema, "pg_") {
+		return c.bad("schema", fmt.Sprintf("%q cannot be the schema of an account", c.Schema),
+			"use a name of at most 40 bytes that is neither hubpg nor begins with pg_")
+	}
+	return nil
+}
+
+func (c *Config) checkProxy() error {
+	if err := c.checkListen("proxy.listen", c.Proxy.Listen); err != nil {
+		return err
+	}
+	if (c.Proxy.TLSCert == "") != (c.Proxy.TLSKey == "") {
+		return c.bad("proxy.tls_cert", "certificate and key are not both given", "set proxy.tls_cert and proxy.tls_key")
+	}
+	for key, path := range map[string]string{"proxy.tls_cert": c.Proxy.TLSCert, "proxy.tls_key": c.Proxy.TLSKey} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			return c.bad(key, err.Error(), "give the path of a PEM file that hubpg may read")
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkListen(key, address string) error {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return c.bad(key, fmt.Sprintf("%q is not host:port", address), "use for instance 127.0.0.1:6543, or :6543 for every interface")
+	}
+	return nil
+}
+
+func (c *Config) checkLog() error {
+	if _, err := c.Log.SlogLevel(); err != nil {
+		return c.bad("log.level", fmt.Sprintf("%q is unknown", c.Log.Level), "use debug, info, warn or error")
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		return c.bad("log.format", fmt.Sprintf("%q is unknown", c.Log.Format), "use text or json")
+	}
+	return nil
+}
+
+// SlogLevel is the level as slog knows it.
+func (l Log) SlogLevel() (slog.Level, error) {
+	var level slog.Level
+	err := level.UnmarshalText([]byte(l.Level))
+	return level, err
+}
+
+// bad makes an error about a setting that says where the value came from.
+func (c *Config) bad(key, problem, hint string) error {
+	if origin := c.origins[key]; origin != "" {
+		key += " (" + origin + ")"
+	}
+	return &Error{Setting: key, Problem: problem, hint: hint}
+}

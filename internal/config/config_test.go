@@ -1,0 +1,211 @@
+package config_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"hubpg/internal/config"
+)
+
+// load runs a Loader over a file's text (none when empty), an environment and flags.
+func load(t *testing.T, file string, env map[string]string, args ...string) (*config.Config, error) {
+	t.Helper()
+	if file != "" {
+		path := filepath.Join(t.TempDir(), "hubpg.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append([]string{"--config", path}, args...)
+	}
+	flags := pflag.NewFlagSet("hubpg", pflag.ContinueOnError)
+	loader := config.NewLoader(flags)
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return loader.Load(func(name string) (string, bool) { text, ok := env[name]; return text, ok })
+}
+
+func TestFlagsWinOverEnvironmentOverFileOverDefault(t *testing.T) {
+	t.Parallel()
+	const file = "proxy:\n  listen: file:1\nhttp:\n  listen: file:2\nschema: from_file\n"
+	env := map[string]string{"HUBPG_HTTP_LISTEN": "env:2", "HUBPG_SCHEMA": "from_env"}
+	c, err := load(t, file, env, "--schema", "from_flag")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.HubSpot.URL, c.Proxy.Listen, c.HTTP.Listen, c.Schema}
+	want := []string{config.DefaultHubSpotURL, "file:1", "env:2", "from_flag"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestEveryVariableOfTheIssueIsRead(t *testing.T) {
+	t.Parallel()
+	c, err := load(t, "", map[string]string{
+		"HUBPG_HUBSPOT_URL": "http://a", "HUBPG_HUBSPOT_TOKEN": "b", "HUBPG_DATABASE_URL": "postgres://c/d",
+		"HUBPG_PROXY_LISTEN": "e:1", "HUBPG_HTTP_LISTEN": "f:2",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.HubSpot.URL, c.HubSpot.Token.Reveal(), c.Database.URL.Reveal(), c.Proxy.Listen, c.HTTP.Listen}
+	want := []string{"http://a", "b", "postgres://c/d", "e:1", "f:2"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestErrorsOfTheFileNameTheLine(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ file, line, problem string }{
+		"unknown section": {"role: all\nproxi:\n  listen: x\n", ":2", `unknown field "proxi"`},
+		"unknown key":     {"proxy:\n  listen: a:1\n  lissten: b:1\n", ":3", `unknown field "lissten"`},
+		"wrong kind":      {"hubspot:\n  share: lots\n", ":2", "float64"},
+		"given twice":     {"role: all\nrole: proxy\n", ":2", "already defined"},
+		"syntax":          {"role: [all\n", ":1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := load(t, test.file, nil)
+			if err == nil || !strings.Contains(err.Error(), "hubpg.yaml"+test.line) || !strings.Contains(err.Error(), test.problem) {
+				t.Errorf("got %v", err)
+			}
+			if hinted(err) == "" {
+				t.Error("no next step")
+			}
+		})
+	}
+}
+
+func TestErrorsOfTheFileDoNotQuoteSecrets(t *testing.T) {
+	t.Parallel()
+	_, err := load(t, "hubspot:\n  token: pat-secret\n  tokn: pat-secret\n", nil)
+	if err == nil || strings.Contains(err.Error(), "pat-secret") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTokenFileIsReadAndTheHigherLevelWins(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte("from-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		file string
+		env  map[string]string
+		args []string
+		want string
+	}{
+		"file alone":         {env: map[string]string{"HUBPG_HUBSPOT_TOKEN_FILE": path}, want: "from-file"},
+		"flag over variable": {env: map[string]string{"HUBPG_HUBSPOT_TOKEN": "env"}, args: []string{"--hubspot-token-file", path}, want: "from-file"},
+		"variable over file": {file: "hubspot:\n  token_file: " + path, env: map[string]string{"HUBPG_HUBSPOT_TOKEN": "env"}, want: "env"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := load(t, test.file, test.env, test.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.HubSpot.Token.Reveal(); got != test.want {
+				t.Errorf("token %q, want %q", got, test.want)
+			}
+		})
+	}
+	_, err := load(t, "", map[string]string{"HUBPG_HUBSPOT_TOKEN": "env", "HUBPG_HUBSPOT_TOKEN_FILE": path})
+	if err == nil || !strings.Contains(err.Error(), "both") {
+		t.Errorf("two tokens on one level: %v", err)
+	}
+}
+
+func TestPrintMasksSecretsAndSaysWhereValuesComeFrom(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"HUBPG_HUBSPOT_TOKEN": "pat-secret", "HUBPG_DATABASE_URL": "postgres://me:hidden@db/x?sslmode=require"}
+	c, err := load(t, "schema: mine\n", env, "--role", "proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := c.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"pat-secret", "hidden"} {
+		for _, text := range []string{out.String(), fmt.Sprintf("%v %+v %#v", c.HubSpot, c.Database, *c)} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s is shown in %s", secret, text)
+			}
+		}
+	}
+	for _, want := range []string{"role: proxy # --role", "# HUBPG_DATABASE_URL", "hubpg.yaml:1", "db/x?sslmode=require", "# default"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	// What is printed is a configuration file again.
+	if _, err := load(t, out.String(), nil); err != nil {
+		t.Errorf("read back: %v", err)
+	}
+}
+
+func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
+	t.Parallel()
+	good := map[string]string{"HUBPG_HUBSPOT_TOKEN": "t", "HUBPG_DATABASE_URL": "postgres://h/d"}
+	for name, test := range map[string]struct {
+		change map[string]string
+		args   []string
+		want   string
+	}{
+		"no database":     {change: map[string]string{"HUBPG_DATABASE_URL": ""}, want: "database.url"},
+		"no postgres url": {change: map[string]string{"HUBPG_DATABASE_URL": "mysql://h/d"}, want: "database.url (HUBPG_DATABASE_URL)"},
+		"no token":        {change: map[string]string{"HUBPG_HUBSPOT_TOKEN": ""}, want: "hubspot.token"},
+		"broken token":    {change: map[string]string{"HUBPG_HUBSPOT_TOKEN": "a b"}, want: "white space"},
+		"url of hubspot":  {change: map[string]string{"HUBPG_HUBSPOT_URL": "api.hubapi.com"}, want: "hubspot.url"},
+		"role":            {args: []string{"--role", "boss"}, want: "role (--role)"},
+		"share":           {args: []string{"--hubspot-share", "1.5"}, want: "hubspot.share"},
+		"schema":          {args: []string{"--schema", "hubpg"}, want: "schema"},
+		"listen":          {args: []string{"--proxy-listen", "6543"}, want: "proxy.listen"},
+		"half tls":        {args: []string{"--proxy-tls-cert", "x.pem"}, want: "proxy.tls_cert"},
+		"notify":          {args: []string{"--notify", "sometimes"}, want: "notify"},
+		"log level":       {args: []string{"--log-level", "loud"}, want: "log.level"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := map[string]string{}
+			for key, value := range good {
+				env[key] = value
+			}
+			for key, value := range test.change {
+				env[key] = value
+			}
+			c, err := load(t, "", env, test.args...)
+			if err == nil {
+				err = c.Validate()
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) || hinted(err) == "" {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	c, err := load(t, "", map[string]string{"HUBPG_DATABASE_URL": "postgres://h/d"}, "--role", "proxy")
+	if err != nil || c.Validate() != nil {
+		t.Errorf("a proxy needs no token: %v, %v", err, c.Validate())
+	}
+}
+
+func hinted(err error) string {
+	var hint interface{ Hint() string }
+	if errors.As(err, &hint) {
+		return hint.Hint()
+	}
+	return ""
+}
