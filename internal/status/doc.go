@@ -1,0 +1,11 @@
+// Package status tells how true the mirrored tables are: to people as a page and a table, to programs as JSON and as
+// answers to health checks.
+//
+// Guarantee: it only reads, every question to Postgres has a deadline, and what it shows is what is stored, so every
+// process of an installation, and a user's own query of hubpg.status, gives the same answer.
+//
+//	hubpg.status ──Read──▶ Report ──▶ hubpg status · / (page) · /status.json · /readyz
+//	Postgres ──ping──▶ /healthz
+//
+// The handlers may be called concurrently. The page needs nothing from outside the binary.
+package status

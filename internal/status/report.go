@@ -1,0 +1,108 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Querier is the part of a pgx connection or pool that reading needs.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// ErrNoSchema says that hubpg has never run against this database.
+var ErrNoSchema = errors.New("this database holds no hubpg schema")
+
+// Report is the state of every mirrored table of a database.
+type Report struct {
+	At     time.Time `json:"at"`
+	Ready  bool      `json:"ready"`
+	Reason string    `json:"reason,omitempty"` // why not ready
+	Newest int64     `json:"newest_change"`    // sequence number of the newest row of hubpg.changes
+	Tables []Table   `json:"tables"`
+}
+
+// Table is the state of one mirrored table.
+type Table struct {
+	Schema   string     `json:"schema"`
+	Name     string     `json:"table"`
+	Kind     string     `json:"kind"` // object, association or lookup
+	Phase    string     `json:"phase"`
+	Rows     int64      `json:"rows"`
+	Expected *int64     `json:"expected_rows,omitempty"` // what HubSpot says there is
+	Progress *float64   `json:"progress,omitempty"`      // of the first backfill, 0 to 1
+	ETA      *float64   `json:"eta_seconds,omitempty"`   // until the first backfill is complete
+	Lag      *float64   `json:"lag_seconds,omitempty"`   // since the table was last verified complete
+	Verified *time.Time `json:"verified_at,omitempty"`
+	Error    string     `json:"error,omitempty"`
+	Hint     string     `json:"hint,omitempty"`
+	ErrorAt  *time.Time `json:"error_at,omitempty"`
+}
+
+const selectTables = `
+select schema_name, table_name, kind, phase, rows, expected_rows, progress,
+       extract(epoch from eta)::float8, extract(epoch from lag)::float8, verified_at,
+       coalesce(last_error, ''), coalesce(hint, ''), error_at
+from hubpg.status
+order by schema_name, kind = 'association', kind = 'lookup', table_name`
+
+// Read reads the report. It returns [ErrNoSchema] where hubpg has never run.
+func Read(ctx context.Context, q Querier) (*Report, error) {
+	rows, err := q.Query(ctx, selectTables)
+	if err != nil {
+		return nil, readError(err)
+	}
+	r := &Report{At: time.Now().UTC()}
+	r.Tables, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Table, err error) {
+		err = row.Scan(&t.Schema, &t.Name, &t.Kind, &t.Phase, &t.Rows, &t.Expected, &t.Progress,
+			&t.ETA, &t.Lag, &t.Verified, &t.Error, &t.Hint, &t.ErrorAt)
+		return t, err
+	})
+	if err != nil {
+		return nil, readError(err)
+	}
+	if err := q.QueryRow(ctx, "select last from hubpg.change_counter").Scan(&r.Newest); err != nil {
+		return nil, readError(err)
+	}
+	r.Ready, r.Reason = judge(r.Tables)
+	return r, nil
+}
+
+// readError names the one failure that has a next step of its own.
+func readError(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pg.Code {
+		case "42P01", "3F000": // undefined_table, invalid_schema_name
+			return ErrNoSchema
+		}
+	}
+	return fmt.Errorf("read status: %w", err)
+}
+
+// Settled reports whether the first backfill of the table is over: complete, or given up until someone acts.
+func (t *Table) Settled() bool {
+	return t.Phase == "live" || t.Phase == "degraded" || t.Phase == "gone"
+}
+
+// judge decides whether every table has its first content.
+func judge(tables []Table) (ready bool, reason string) {
+	if len(tables) == 0 {
+		return false, "the account's schema has not been read yet"
+	}
+	for _, t := range tables {
+		if !t.Settled() {
+			reason = fmt.Sprintf("table %s is still in phase %s", t.Name, t.Phase)
+			if t.Error != "" {
+				reason += ": " + t.Error
+			}
+			return false, reason
+		}
+	}
+	return true, ""
+}

@@ -1,0 +1,167 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Sources are asked at every scrape. Each must answer within the context it is given, or from memory.
+type Sources struct {
+	Proxy  func() Proxy
+	Quota  func() []Quota
+	Tables func(context.Context) ([]Table, error)
+}
+
+// Proxy is a snapshot of the proxy's counters; what is not said to be "now" only grows.
+type Proxy struct {
+	Sessions      int64            // clients connected now
+	SessionsTotal int64            // clients ever accepted
+	Refused       map[string]int64 // connections refused, by reason
+	Ended         map[string]int64 // sessions ended, by where
+	Cancels       int64            // cancel requests forwarded
+	BytesIn       int64            // from clients
+	BytesOut      int64            // to clients
+	Listeners     int64            // subscriptions held by the hub now
+	Delivered     int64            // notifications handed to clients
+	CutOff        int64            // listeners ended because they read too slowly
+	Position      int64            // newest change that the hub has rung; negative before its first read
+	HubFailures   int64            // times that the hub lost its connection
+}
+
+// Quota is a snapshot of one family of calls.
+type Quota struct {
+	Family  string
+	Limit   float64 // calls per second that hubpg allows itself
+	Granted int64   // calls let through
+	Waited  time.Duration
+	Refused int64 // 429s received
+}
+
+// Table is the state of one mirrored table.
+type Table struct {
+	Name  string
+	Rows  float64
+	Lag   time.Duration // how long ago the table was last verified complete; negative when never
+	Ready bool          // the first backfill is complete
+	Error bool
+}
+
+// scrapeTimeout bounds the question to Postgres in a scrape.
+const scrapeTimeout = 5 * time.Second
+
+// snapshots collects what is asked at scrape time.
+type snapshots struct {
+	sources Sources
+
+	sessions, sessionsTotal, refusals, ended, cancels, bytes *prometheus.Desc
+	listeners, delivered, cutOff, position, hubFailures      *prometheus.Desc
+	limit, granted, waited, refused                          *prometheus.Desc
+	rows, lag, ready, failing, up                            *prometheus.Desc
+}
+
+func newSnapshots(sources Sources) *snapshots {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &snapshots{
+		sources: sources,
+
+		sessions:      desc("hubpg_proxy_sessions", "Clients connected now. At the configured limit new ones are refused."),
+		sessionsTotal: desc("hubpg_proxy_sessions_total", "Clients ever accepted. A steep rise: an app connects for every query."),
+		refusals:      desc("hubpg_proxy_refused_connections_total", "Connections refused, by reason. Growth at sessions or address: raise the limit or find the leak.", "reason"),
+		ended:         desc("hubpg_proxy_ended_sessions_total", "Sessions ended, by where. Growth at server or unreachable: Postgres is in trouble; at panic: report it.", "where"),
+		cancels:       desc("hubpg_proxy_cancels_total", "Cancel requests forwarded. A steep rise: clients run into their own timeouts."),
+		bytes:         desc("hubpg_proxy_bytes_total", "Bytes relayed, by direction.", "direction"),
+		listeners:     desc("hubpg_proxy_listeners", "Subscriptions held by the hub now. Zero while an app should listen: it lost its LISTEN."),
+		delivered:     desc("hubpg_proxy_notifications_total", "Notifications handed to clients. Flat while hubpg_lane_rows_total grows and apps listen: the hub is stuck."),
+		cutOff:        desc("hubpg_proxy_slow_listeners_total", "Listeners ended because they did not read. Any growth: an app is too slow."),
+		position:      desc("hubpg_proxy_log_position", "Newest change that the hub has rung. Behind hubpg.change_counter for long: the hub is stuck."),
+		hubFailures:   desc("hubpg_proxy_hub_failures_total", "Times the hub lost its connection to Postgres. It recovers by itself; growth means an unstable database."),
+
+		limit:   desc("hubpg_quota_limit_calls_per_second", "Rate that hubpg allows itself. Lower than configured: HubSpot asked for less.", "family"),
+		granted: desc("hubpg_quota_calls_total", "Calls let through by the budget.", "family"),
+		waited:  desc("hubpg_quota_wait_seconds_total", "Time spent waiting for quota. Near one second per second and lane: the share is too small.", "family"),
+		refused: desc("hubpg_quota_refused_calls_total", "Calls that HubSpot refused with 429. Any growth: other apps use more than was left to them.", "family"),
+
+		rows:    desc("hubpg_table_rows", "Rows of a mirrored table. A sudden drop deserves a look at hubpg.changes.", "table"),
+		lag:     desc("hubpg_table_lag_seconds", "Time since the table was last verified complete. Growing without end: its lane is stuck.", "table"),
+		ready:   desc("hubpg_table_ready", "1 once the first backfill is complete. 0 for long: see the ETA in hubpg.status.", "table"),
+		failing: desc("hubpg_table_error", "1 while the table's last read failed. hubpg.status has the remedy.", "table"),
+		up:      desc("hubpg_database_up", "1 if Postgres answered this scrape. 0: nothing can be stored."),
+	}
+}
+
+// Describe sends every description.
+func (s *snapshots) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{s.sessions, s.sessionsTotal, s.refusals, s.ended, s.cancels, s.bytes,
+		s.listeners, s.delivered, s.cutOff, s.position, s.hubFailures,
+		s.limit, s.granted, s.waited, s.refused, s.rows, s.lag, s.ready, s.failing, s.up} {
+		ch <- d
+	}
+}
+
+// Collect asks the sources.
+func (s *snapshots) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	counter := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...)
+	}
+	if s.sources.Proxy != nil {
+		p := s.sources.Proxy()
+		gauge(s.sessions, float64(p.Sessions))
+		counter(s.sessionsTotal, float64(p.SessionsTotal))
+		counter(s.cancels, float64(p.Cancels))
+		counter(s.bytes, float64(p.BytesIn), "in")
+		counter(s.bytes, float64(p.BytesOut), "out")
+		gauge(s.listeners, float64(p.Listeners))
+		counter(s.delivered, float64(p.Delivered))
+		counter(s.cutOff, float64(p.CutOff))
+		counter(s.hubFailures, float64(p.HubFailures))
+		if p.Position >= 0 {
+			gauge(s.position, float64(p.Position))
+		}
+		for reason, n := range p.Refused {
+			counter(s.refusals, float64(n), reason)
+		}
+		for where, n := range p.Ended {
+			counter(s.ended, float64(n), where)
+		}
+	}
+	if s.sources.Quota != nil {
+		for _, q := range s.sources.Quota() {
+			gauge(s.limit, q.Limit, q.Family)
+			counter(s.granted, float64(q.Granted), q.Family)
+			counter(s.waited, q.Waited.Seconds(), q.Family)
+			counter(s.refused, float64(q.Refused), q.Family)
+		}
+	}
+	if s.sources.Tables != nil {
+		s.collectTables(gauge)
+	}
+}
+
+func (s *snapshots) collectTables(gauge func(*prometheus.Desc, float64, ...string)) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	tables, err := s.sources.Tables(ctx)
+	gauge(s.up, number(err == nil))
+	for _, t := range tables {
+		gauge(s.rows, t.Rows, t.Name)
+		gauge(s.ready, number(t.Ready), t.Name)
+		gauge(s.failing, number(t.Error), t.Name)
+		if t.Lag >= 0 {
+			gauge(s.lag, t.Lag.Seconds(), t.Name)
+		}
+	}
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
