@@ -22,7 +22,8 @@ create table hubpg.objects (
     to_table          text,
     phase             text        not null default 'new'
         constraint objects_phase_check check (phase in ('new', 'backfill', 'live', 'degraded', 'gone')),
-    row_count         bigint      not null default 0,
+    row_count         bigint      not null default 0, -- exact: kept by every transaction that adds or removes rows
+    catalog_version   bigint      not null default 1, -- rises when the columns change; appliers with an older catalog are refused
     expected_rows     bigint,               -- what HubSpot said there is; for progress only
     backfill_from     timestamptz,
     backfill_done_at  timestamptz,
@@ -75,7 +76,16 @@ create table hubpg.tombstones (
     read_at    timestamptz not null, -- reads begun before this instant may not bring the record back
     constraint tombstones_pkey primary key (portal_id, table_name, record_id)
 );
-comment on table hubpg.tombstones is 'records known to be gone, so that a late page cannot revive them';
+comment on table hubpg.tombstones is 'records known to be gone, and the ends of associations known to have none, so that a late page cannot revive them';
+
+create table hubpg.lookup_reads (
+    portal_id  bigint      not null constraint lookup_reads_account_fkey references hubpg.accounts on delete cascade,
+    table_name text        not null,
+    scope      text        not null default '', -- the part of the table that is read at once, '' for all of it
+    read_at    timestamptz not null,
+    constraint lookup_reads_pkey primary key (portal_id, table_name, scope)
+);
+comment on table hubpg.lookup_reads is 'when each lookup table was last read whole, so that an older read never replaces a newer one';
 
 create table hubpg.pending_associations (
     portal_id  bigint      not null,

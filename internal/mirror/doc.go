@@ -1,0 +1,30 @@
+// Package mirror is the one way into a mirrored table: it makes and alters the tables, stores rows, removes them, and
+// writes the change log.
+//
+// Guarantee: a table always holds, for each record, the newest version it was ever given, and hubpg.changes holds every
+// difference that was stored, once, in commit order and without gaps in seq. Everything happens in the caller's
+// transaction: rows, counts, log and bell commit together or not at all.
+//
+//	definitions ──▶ Mapper ──DDL──▶ hubspot.<table>, hubpg.objects, hubpg.columns ──Load──▶ Catalog
+//	pages       ──▶ Applier.Upsert    ──▶ rows   ┐
+//	deletions   ──▶ Applier.Delete    ──▶ graves ├──▶ row counts ──▶ change_counter ──▶ hubpg.changes ──▶ NOTIFY
+//	edges       ──▶ Applier.Associate ──▶ pairs  │
+//	lookups     ──▶ Applier.Replace   ──▶ rows   ┘
+//
+// # Versions
+//
+// A row's version is (updated_at, _read_at): what HubSpot says, then when it was asked. A batch whose columns are all
+// that the catalog can read is whole: it wins over a stored row exactly when its version is greater, and then sets it.
+// A batch with fewer columns is partial: it changes rows that are not newer than it, never inserts, and leaves the
+// row's version alone, because the columns that were not asked for may be older than that version. Ids that a batch
+// could not be stored for are in [Result.Refused]. A deletion leaves a tombstone that wins over every read begun before it.
+//
+// # Concurrency
+//
+// Each call locks its table with an advisory lock until the transaction ends, so appliers of one table take turns.
+// The counter row of the log is locked last. A transaction that makes several calls must lock all their tables first
+// with [Applier.Lock], and must not hold rows of hubpg.objects when it calls. The isolation level must be read
+// committed. An [Applier] and a [Mapper] have no state of their own and may be used concurrently.
+//
+// The package does not read HubSpot, keep cursors, or decide when anything is due.
+package mirror

@@ -1,0 +1,218 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/changes"
+)
+
+// Snapshot is the whole content of a lookup table, or of one scope of it.
+type Snapshot struct {
+	Schema string
+	Table  string // the name of one of Lookups
+	Scope  string // the value of the table's scope column that was read; "" for a table without one
+	Rows   []LookupRow
+	ReadAt time.Time
+	Source changes.Source
+	Quiet  bool
+}
+
+// Replace makes a lookup table, or one scope of it, equal to a snapshot, and logs the differences. A snapshot that is
+// not newer than the last one is stale: nothing changes and every row of it counts as such.
+func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, s *Snapshot) (Result, error) {
+	var res Result
+	definition, ok := lookupByName(s.Table)
+	if !ok {
+		return res, fmt.Errorf("replace %s: no such lookup table", s.Table)
+	}
+	if err := s.check(&definition); err != nil {
+		return res, fmt.Errorf("replace %s: %w", s.Table, err)
+	}
+	res, err := a.replace(ctx, tx, s, &definition)
+	if err != nil {
+		return res, fmt.Errorf("replace %s: %w", s.Table, err)
+	}
+	return res, nil
+}
+
+func (s *Snapshot) check(l *Lookup) error {
+	if s.ReadAt.IsZero() {
+		return errors.New("no read time")
+	}
+	if (l.Scope == "") != (s.Scope == "") {
+		return fmt.Errorf("scope is %q, the table's scope column %q", s.Scope, l.Scope)
+	}
+	for _, row := range s.Rows {
+		if row.lookup() != s.Table {
+			return fmt.Errorf("row of %s", row.lookup())
+		}
+	}
+	return nil
+}
+
+func (a *Applier) replace(ctx context.Context, tx pgx.Tx, s *Snapshot, l *Lookup) (res Result, err error) {
+	rows := s.Rows
+	if rows == nil {
+		rows = []LookupRow{}
+	}
+	text, err := json.Marshal(rows)
+	if err != nil {
+		return res, fmt.Errorf("encode rows: %w", err)
+	}
+	stale := false
+	batch := &pgx.Batch{}
+	enter(batch, s.Schema, s.Table)
+	batch.Queue(`
+insert into hubpg.lookup_reads as r (portal_id, table_name, scope, read_at)
+values ($1, $2, $3, $4)
+on conflict (portal_id, table_name, scope) do update
+set read_at = excluded.read_at
+where r.read_at < excluded.read_at
+returning true`, a.portal, s.Table, s.Scope, stored(s.ReadAt)).
+		QueryRow(func(row pgx.Row) error {
+			var newer bool
+			err := row.Scan(&newer)
+			if errors.Is(err, pgx.ErrNoRows) {
+				stale = true
+				return nil
+			}
+			return err
+		})
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return res, err
+	}
+	if stale {
+		res.Stale = len(s.Rows)
+		return res, nil
+	}
+	found, err := tx.Query(ctx, replaceSQL(s, l), withoutNUL(text), s.Scope)
+	if err != nil {
+		return res, err
+	}
+	events, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (changes.Change, error) {
+		c := changes.Change{Schema: s.Schema, Table: s.Table, Source: s.Source}
+		err := row.Scan(&c.RecordID, &c.Op, &c.Changed, &c.Before, &c.After)
+		switch c.Op {
+		case changes.Insert:
+			res.Inserted++
+		case changes.Delete:
+			res.Deleted++
+		default:
+			res.Updated++
+		}
+		return c, err
+	})
+	if err != nil {
+		return res, err
+	}
+	res.Unchanged = len(s.Rows) - res.Inserted - res.Updated
+	if s.Quiet {
+		events = nil
+	}
+	return res, a.finish(ctx, tx, s.Table, res.Inserted-res.Deleted, events, &res)
+}
+
+// replaceSQL is the one statement that stores a snapshot and tells the differences; all its parts see the table as it
+// was. Its parameters: rows as a JSON array, scope. An update's before and after hold the key besides the columns that
+// differ, because the key is not always the record id.
+func replaceSQL(s *Snapshot, l *Lookup) string {
+	table := ident(s.Schema, s.Table)
+	scope := "$2::text = ''"
+	if l.Scope != "" {
+		scope = "t." + ident(l.Scope) + " = $2::text"
+	}
+	match := func(x, y string) string {
+		return list(l.Key, " and ", func(k string) string { return x + "." + ident(k) + " = " + y + "." + ident(k) })
+	}
+	isKey := map[string]bool{}
+	for _, k := range l.Key {
+		isKey[k] = true
+	}
+	var all, rest []string
+	for _, c := range l.columns {
+		all = append(all, c.name)
+		if !isKey[c.name] {
+			rest = append(rest, c.name)
+		}
+	}
+	columns := list(all, ", ", func(c string) string { return ident(c) })
+	keys := list(l.Key, ", ", quote)
+	first := ident(l.Key[0])
+	record := "0::bigint"
+	if l.ID != "" {
+		record = "coalesce(n." + ident(l.ID) + ", o." + ident(l.ID) + ")"
+	}
+	return `
+with incoming as materialized (
+  select distinct on (` + list(l.Key, ", ", func(k string) string { return "r." + ident(k) }) + `) r.*
+  from jsonb_populate_recordset(null::` + table + `, $1) r
+), old as materialized (
+  select t.* from ` + table + ` t where ` + scope + `
+), gone as (
+  delete from ` + table + ` t
+  where ` + scope + ` and not exists (select from incoming n where ` + match("n", "t") + `)
+), changed as (
+  update ` + table + ` t
+  set ` + list(rest, ", ", func(c string) string { return ident(c) + " = n." + ident(c) }) + `
+  from incoming n
+  where ` + match("n", "t") + ` and to_jsonb(t) is distinct from to_jsonb(n)
+), put as (
+  insert into ` + table + ` (` + columns + `)
+  select ` + columns + ` from incoming n
+  where not exists (select from old t where ` + match("n", "t") + `)
+)
+select ` + record + `,
+       case when o.` + first + ` is null then 'insert' when n.` + first + ` is null then 'delete' else 'update' end,
+       case when o.` + first + ` is null or n.` + first + ` is null then '{}' else d.names end,
+       case when o.` + first + ` is null then null when n.` + first + ` is null then jsonb_strip_nulls(to_jsonb(o)) else d.before end,
+       case when n.` + first + ` is null then null when o.` + first + ` is null then jsonb_strip_nulls(to_jsonb(n)) else d.after end
+from old o
+full join incoming n on ` + match("n", "o") + `
+cross join lateral (
+  select coalesce(array_agg(k order by k) filter (where not k = any(array[` + keys + `])), '{}') as names,
+         jsonb_object_agg(k, to_jsonb(o) -> k) as before,
+         jsonb_object_agg(k, to_jsonb(n) -> k) as after
+  from jsonb_object_keys(coalesce(to_jsonb(n), to_jsonb(o))) k
+  where k = any(array[` + keys + `]) or to_jsonb(o) -> k is distinct from to_jsonb(n) -> k
+) d
+where to_jsonb(o) is distinct from to_jsonb(n)
+order by ` + list(l.Key, ", ", func(k string) string { return "coalesce(n." + ident(k) + ", o." + ident(k) + ")" })
+}
+
+// list renders every item and joins the results.
+func list(items []string, separator string, render func(string) string) string {
+	parts := make([]string, len(items))
+	for i, item := range items {
+		parts[i] = render(item)
+	}
+	return strings.Join(parts, separator)
+}
+
+// withoutNUL removes the escape of the NUL character, which jsonb refuses, from JSON text.
+func withoutNUL(text []byte) []byte {
+	escape := []byte(`\u0000`)
+	if !bytes.Contains(text, escape) {
+		return text
+	}
+	clean := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		switch {
+		case bytes.HasPrefix(text[i:], escape):
+			i += len(escape) - 1
+		case text[i] == '\\' && i+1 < len(text):
+			clean = append(clean, text[i], text[i+1])
+			i++
+		default:
+			clean = append(clean, text[i])
+		}
+	}
+	return clean
+}

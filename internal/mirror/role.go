@@ -1,0 +1,96 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The group roles that users are made members of.
+const (
+	ReaderRole = "hubspot_reader"
+	WriterRole = "hubspot_writer"
+)
+
+// Roles tells what became of the group roles.
+type Roles struct {
+	Reader, Writer bool   // the role exists and has its grants
+	Skipped        string // why not, with the next step; "" when both are there
+}
+
+// EnsureRoles makes the group roles where this role may (CREATEROLE), and grants: both may read the account's schema and
+// the readable part of hubpg's own, present and future tables alike. Nothing is granted to PUBLIC. That the roles
+// cannot be made is not an error: the tables work without them, and the report says what an administrator can do.
+func (m *Mapper) EnsureRoles(ctx context.Context, db DB) (Roles, error) {
+	var r Roles
+	err := m.locked(ctx, db, "", func(tx pgx.Tx) error {
+		r = Roles{}
+		for _, role := range []struct {
+			name string
+			done *bool
+		}{{ReaderRole, &r.Reader}, {WriterRole, &r.Writer}} {
+			made, err := ensureRole(ctx, tx, role.name)
+			if err != nil {
+				return err
+			}
+			if !made {
+				r.Skipped = fmt.Sprintf("role %s does not exist and this role may not create it; as an administrator: create role %s; create role %s",
+					role.name, ReaderRole, WriterRole)
+				continue
+			}
+			if err := script(ctx, tx, grantSQL(m.c.Schema, role.name)); err != nil {
+				return err
+			}
+			*role.done = true
+		}
+		return nil
+	})
+	if err != nil {
+		return r, fmt.Errorf("make group roles: %w", err)
+	}
+	return r, nil
+}
+
+// ensureRole makes a group role in a savepoint: two processes, also of different databases of one server, may try at
+// once.
+func ensureRole(ctx context.Context, tx pgx.Tx, name string) (bool, error) {
+	var exists, may bool
+	err := tx.QueryRow(ctx, `
+select exists (select from pg_roles where rolname = $1),
+       (select rolcreaterole or rolsuper from pg_roles where rolname = current_user)`, name).Scan(&exists, &may)
+	if err != nil || exists || !may {
+		return exists, err
+	}
+	err = pgx.BeginFunc(ctx, tx, func(point pgx.Tx) error {
+		return script(ctx, point, "create role "+ident(name)+" nologin")
+	})
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code {
+		case "42710", "23505": // duplicate_object, unique_violation
+			return true, nil
+		case "42501": // insufficient_privilege
+			return false, nil
+		}
+	}
+	return err == nil, err
+}
+
+// grantSQL gives a group role its reading rights. The writer's right to change tables comes with writing itself.
+func grantSQL(schema, role string) string {
+	s, r := ident(schema), ident(role)
+	sql := "grant usage on schema " + s + ", hubpg to " + r + ";\n" +
+		"grant select on all tables in schema " + s + " to " + r + ";\n" +
+		"alter default privileges in schema " + s + " grant select on tables to " + r + ";\n"
+	for _, table := range []string{"accounts", "objects", "columns", "changes", "change_counter"} {
+		sql += "grant select on hubpg." + table + " to " + r + ";\n"
+	}
+	for _, view := range []string{"status", "quota"} {
+		sql += "do $$ begin if to_regclass('hubpg." + view + "') is not null then grant select on hubpg." + view + " to " + r +
+			"; end if; end $$;\n"
+	}
+	return sql
+}

@@ -1,0 +1,61 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/catalog"
+)
+
+// Querier is the part of a pgx connection, transaction or pool that reading needs.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Known returns the stored updated_at of those of ids that are in the table, so that versions already stored need not
+// be read again. A row without one has the zero time.
+func Known(ctx context.Context, q Querier, t *catalog.Table, ids []int64) (map[int64]time.Time, error) {
+	known := make(map[int64]time.Time, len(ids))
+	rows, err := q.Query(ctx, "select id, updated_at from "+tableIdent(t)+" where id = any($1)", ids)
+	if err != nil {
+		return nil, fmt.Errorf("read versions of %s: %w", t.Name, err)
+	}
+	var id int64
+	var updated *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &updated}, func() error {
+		known[id] = time.Time{}
+		if updated != nil {
+			known[id] = *updated
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read versions of %s: %w", t.Name, err)
+	}
+	return known, nil
+}
+
+// Missing returns the ids in the table between low and high (both included) that are not among live and were last
+// read before readAt, in ascending order. live must be all the ids that HubSpot has in that range, from one complete
+// listing begun at readAt; only then may the caller conclude that the records are gone.
+func Missing(ctx context.Context, q Querier, t *catalog.Table, low, high int64, live []int64, readAt time.Time) ([]int64, error) {
+	rows, err := q.Query(ctx, `
+select t.id
+from `+tableIdent(t)+` t
+where t.id between $1 and $2
+and t._read_at < $4
+and not exists (select from unnest($3::bigint[]) l where l = t.id)
+order by t.id`, low, high, append([]int64{}, live...), stored(readAt))
+	if err != nil {
+		return nil, fmt.Errorf("look for records of %s that are gone: %w", t.Name, err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("look for records of %s that are gone: %w", t.Name, err)
+	}
+	return list, nil
+}
