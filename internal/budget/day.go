@@ -1,0 +1,186 @@
+package budget
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// ExhaustedError says that the quota of the day is used up for a class of calls.
+type ExhaustedError struct {
+	Class  string
+	Reason string
+	Until  time.Time // when to try again
+}
+
+// Error says what is used up.
+func (e *ExhaustedError) Error() string {
+	return fmt.Sprintf("daily quota for %s: %s, until %s", e.Class, e.Reason, e.Until.Format(time.RFC3339))
+}
+
+// RetryAfter returns the time left until it makes sense to try again.
+func (e *ExhaustedError) RetryAfter() time.Duration { return max(time.Second, time.Until(e.Until)) }
+
+// day counts the calls since midnight in the account's time zone.
+type day struct {
+	cfg Config
+
+	mu       sync.Mutex // guards below
+	start    time.Time
+	reset    time.Time
+	reads    int // not yet written
+	writes   int
+	limit    int // learned and not yet written; 0 for none
+	left     int // remaining, learned and not yet written; -1 for none
+	pause    time.Time
+	writing  bool
+	state    dayState // of all processes when it was last read
+	stateAt  time.Time
+	sinceNow int // calls of this process since HubSpot last said what remains
+}
+
+// dayRefresh is how old the shared count may be.
+const dayRefresh = time.Second
+
+// maxPause bounds what is believed about the rest of the day: one call an hour finds out whether it is over.
+const maxPause = time.Hour
+
+func newDay(cfg Config) *day {
+	return &day{cfg: cfg, left: -1, state: dayState{remaining: -1}}
+}
+
+// turn starts a new day when midnight has passed. Counts not yet written belong to the day they were made in only by
+// a second, so they move on.
+func (d *day) turn(now time.Time) {
+	if now.Before(d.reset) {
+		return
+	}
+	local := now.In(d.cfg.Location)
+	year, month, date := local.Date()
+	d.start = time.Date(year, month, date, 0, 0, 0, 0, d.cfg.Location)
+	d.reset = time.Date(year, month, date+1, 0, 0, 0, 0, d.cfg.Location)
+	d.state.reads, d.state.writes, d.state.remaining = 0, 0, -1
+	d.pause = time.Time{}
+}
+
+// check returns an error when the class may make no further call today.
+func (d *day) check(c class, now time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turn(now)
+	until := d.reset
+	if latest := now.Add(maxPause); latest.Before(until) {
+		until = latest
+	}
+	if d.pause.After(now) {
+		return &ExhaustedError{Class: c.String(), Reason: "HubSpot refuses further calls", Until: d.pause}
+	}
+	if c == writes || d.state.limit == 0 {
+		return nil
+	}
+	limit := float64(d.state.limit)
+	if used := float64(d.state.reads + d.reads); used >= limit*d.cfg.Share*c.dailyCap() {
+		return &ExhaustedError{Class: c.String(), Reason: fmt.Sprintf("%.0f calls made, its share of %.0f is used", used, limit), Until: until}
+	}
+	age := d.state.remainingAge + now.Sub(d.stateAt)
+	if d.state.remaining >= 0 && age < maxPause && float64(d.state.remaining-d.sinceNow) < limit*d.cfg.Reserve {
+		return &ExhaustedError{
+			Class: c.String(), Until: until,
+			Reason: fmt.Sprintf("%d calls are left to all apps of the account, kept in reserve", d.state.remaining),
+		}
+	}
+	return nil
+}
+
+// count notes a call that goes out.
+func (d *day) count(c class) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c == writes {
+		d.writes++
+	} else {
+		d.reads++
+	}
+	d.sinceNow++
+}
+
+// learn reads the daily headers; accounts of marketplace apps have none.
+func (d *day) learn(h http.Header) {
+	limit, err := strconv.Atoi(h.Get("X-HubSpot-RateLimit-Daily"))
+	if err != nil || limit <= 0 || limit > 1<<30 {
+		return
+	}
+	left, err := strconv.Atoi(h.Get("X-HubSpot-RateLimit-Daily-Remaining"))
+	if err != nil || left < 0 || left > limit {
+		left = -1
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.limit = limit
+	if left >= 0 {
+		d.left, d.sinceNow = left, 0
+		d.state.remaining, d.state.remainingAge, d.stateAt = left, 0, time.Now()
+	}
+	d.state.limit = limit
+}
+
+// exhaust notes that HubSpot refuses for the rest of the day.
+func (d *day) exhaust(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turn(now)
+	d.pause = d.reset
+	if latest := now.Add(maxPause); latest.Before(d.pause) {
+		d.pause = latest
+	}
+}
+
+// pending says whether there is something to write.
+func (d *day) pending() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.reads > 0 || d.writes > 0 || d.limit > 0 || d.left >= 0 || d.pause.After(time.Now())
+}
+
+// entry takes what is to be written, when it is time and nobody else is at it.
+func (d *day) entry(now time.Time, force bool) (dayEntry, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.writing || (!force && !d.stateAt.IsZero() && now.Sub(d.stateAt) < dayRefresh) {
+		return dayEntry{}, false
+	}
+	d.turn(now)
+	d.writing = true
+	e := dayEntry{
+		start: d.start, reset: d.reset, reads: d.reads, writes: d.writes, limit: d.limit, remaining: d.left,
+		pause: max(0, d.pause.Sub(now)),
+	}
+	d.reads, d.writes, d.limit, d.left = 0, 0, 0, -1
+	return e, true
+}
+
+// settle takes in the shared count, or puts back what could not be written.
+func (d *day) settle(e dayEntry, s dayState, err error, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writing = false
+	if err != nil {
+		d.reads, d.writes = d.reads+e.reads, d.writes+e.writes
+		if d.limit == 0 {
+			d.limit = e.limit
+		}
+		if d.left < 0 {
+			d.left = e.remaining
+		}
+		return
+	}
+	if d.left >= 0 { // newer than what was just read
+		s.remaining, s.remainingAge = d.left, 0
+	}
+	d.state, d.stateAt = s, now
+	if s.pause > 0 {
+		d.pause = later(d.pause, now.Add(s.pause))
+	}
+}
