@@ -25,6 +25,17 @@ create table hubpg.suspects (
 );
 comment on table hubpg.suspects is 'rows that HubSpot did not show where they should be; each is asked for by id before it is removed';
 
+create table hubpg.absent (
+    portal_id   bigint      not null constraint absent_account_fkey references hubpg.accounts on delete cascade,
+    table_name  text        not null, -- the name that the table would have
+    object_type text        not null,
+    last_error  text        not null,
+    hint        text,
+    error_at    timestamptz not null default now(),
+    constraint absent_pkey primary key (portal_id, table_name)
+);
+comment on table hubpg.absent is 'object types that have no table, because HubSpot does not show them to this token';
+
 create view hubpg.status as
 with work as (
     select o.portal_id,
@@ -66,5 +77,10 @@ select o.portal_id,
        o.error_lane
 from hubpg.objects o
 join hubpg.accounts a on a.portal_id = o.portal_id
-join work w on w.portal_id = o.portal_id and w.table_name = o.table_name;
+join work w on w.portal_id = o.portal_id and w.table_name = o.table_name
+union all
+select b.portal_id, a.schema_name, b.table_name, 'object', 'degraded', 0, null, null, null, null, null, null, null,
+       b.last_error, b.hint, b.error_at, 'schema'
+from hubpg.absent b
+join hubpg.accounts a on a.portal_id = b.portal_id;
 comment on view hubpg.status is 'one row per mirrored table: rows, progress of its first filling, how far behind HubSpot it may be, and what is wrong with it';

@@ -1,0 +1,342 @@
+package materialize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"hubpg/hubapi"
+	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
+)
+
+// maxGroup is how many rows one transaction of a backfill stores. A range has one page at most on the way, so a process
+// that dies repeats at most one page per range.
+const maxGroup = 2000
+
+// backfillPosition is the cursor of the backfill lane.
+type backfillPosition struct {
+	Ranges  []*span `json:"ranges"`
+	Rows    int64   `json:"rows"`    // records read so far
+	Seconds float64 `json:"seconds"` // spent working; rows per second and ETA follow from it
+	Wide    bool    `json:"wide,omitempty"`
+	Done    bool    `json:"done,omitempty"`
+}
+
+// backfill reads every record of a table once, in ranges of ids.
+func (s *step) backfill(ctx context.Context) (time.Duration, error) {
+	t, err := s.target(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var p backfillPosition
+	c, err := s.load(ctx, &p)
+	if err != nil {
+		return 0, err
+	}
+	if p.Done {
+		return 0, errEnded
+	}
+	if c.revision == 0 {
+		if err := s.beginBackfill(ctx, t, c, &p); err != nil {
+			return 0, err
+		}
+	}
+	b := &filling{
+		step: s, target: t, cursor: c, position: p, ranges: &ranges{spans: p.Ranges},
+		pages: make(chan *idPage), began: time.Now(),
+	}
+	b.changed = sync.NewCond(&b.mu)
+	err = b.run(ctx)
+	if _, ok := errors.AsType[*hubapi.TooLargeError](err); ok && !b.position.Wide {
+		return 0, s.widen(ctx, t)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if b.position.Done {
+		return 0, errEnded
+	}
+	return 0, nil
+}
+
+// widen makes the lane list ids and read values in batches from now on, which have no URL to outgrow. It starts from the
+// stored position: what this step holds in memory may be ahead of what was committed.
+func (s *step) widen(ctx context.Context, t *target) error {
+	var p backfillPosition
+	c, err := s.load(ctx, &p)
+	if err != nil {
+		return err
+	}
+	p.Wide = true
+	return s.commit(ctx, t.name(), move{cursor: c, position: p}, nil)
+}
+
+// beginBackfill asks how much there is and cuts the ids into ranges.
+func (s *step) beginBackfill(ctx context.Context, t *target, c *cursor, p *backfillPosition) error {
+	// A search knows the count and the newest id in one call. Both are hints: wrong ones cost calls, not rows.
+	var largest, total int64
+	res, err := s.search(ctx, t.table.Path, hubapi.SearchRequest{
+		Sorts: []hubapi.Sort{{Property: "hs_object_id", Descending: true}}, Limit: 1,
+	})
+	switch {
+	case err == nil:
+		total = int64(res.Total)
+		if len(res.Records) > 0 {
+			largest = res.Records[0].ID
+		}
+	case ctx.Err() != nil:
+		return err
+	default:
+		if _, ok := errors.AsType[*hubapi.RateError](err); ok {
+			return err
+		}
+	}
+	n := s.e.cfg.Fetchers
+	if total < int64(n)*minSplit {
+		n = 1
+	}
+	p.Ranges = newRanges(largest, n).spans
+	p.Wide = !s.client.FitsURL(t.table.Path, t.projection)
+	return s.commit(ctx, t.name(), move{cursor: c, position: p, expected: total}, nil)
+}
+
+// filling is one step of a backfill: fetchers read pages of different ranges, one storer commits what has arrived.
+type filling struct {
+	*step
+	target *target
+	cursor *cursor
+	pages  chan *idPage // owned by the storer from the send on
+	began  time.Time
+
+	mu       sync.Mutex // guards below
+	changed  *sync.Cond // a span was given back, or the step is over
+	position backfillPosition
+	ranges   *ranges
+	stopped  bool
+}
+
+// idPage is one page on its way from a fetcher to the storer.
+type idPage struct {
+	span    *span
+	from    int64 // first id asked for
+	upTo    int64 // every live id in [from, upTo) is in the page
+	last    bool  // the listing ended
+	records []hubapi.Record
+	readAt  time.Time
+	stored  chan struct{} // closed by the storer
+}
+
+func (f *filling) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, f.stop)
+	defer stop()
+
+	var fetchers sync.WaitGroup
+	for range f.e.cfg.Fetchers {
+		fetchers.Add(1)
+		g.Go(func() error {
+			defer fetchers.Done()
+			return f.fetch(ctx)
+		})
+	}
+	g.Go(func() error { // ends with the fetchers
+		fetchers.Wait()
+		close(f.pages)
+		return nil
+	})
+	g.Go(func() error { return f.store(ctx) })
+	return g.Wait()
+}
+
+// stop wakes fetchers that wait for a range.
+func (f *filling) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = true
+	f.changed.Broadcast()
+}
+
+// next waits for a span to read from; nil means that the step is over or everything has been handed out and read.
+func (f *filling) next() *span {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		if f.stopped || f.over() || f.ranges.done() {
+			f.changed.Broadcast()
+			return nil
+		}
+		if s := f.ranges.take(); s != nil {
+			return s
+		}
+		f.changed.Wait()
+	}
+}
+
+func (f *filling) giveBack(s *span) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ranges.giveBack(s)
+	f.changed.Broadcast()
+}
+
+// fetch reads pages until there is nothing left for this fetcher. It has one page on the way at a time.
+func (f *filling) fetch(ctx context.Context) error {
+	for {
+		sp := f.next()
+		if sp == nil {
+			return nil
+		}
+		page, err := f.readPage(ctx, f.target, sp.next, f.position.Wide)
+		if err != nil {
+			return err
+		}
+		page.span, page.stored = sp, make(chan struct{})
+		select {
+		case f.pages <- page:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case <-page.stored:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		f.giveBack(sp)
+	}
+}
+
+// readPage reads the live records from an id on.
+func (s *step) readPage(ctx context.Context, t *target, from int64, wide bool) (*idPage, error) {
+	o := hubapi.ListOptions{Projection: t.projection}
+	if wide {
+		o.Projection = nil
+	}
+	if from > 0 {
+		o.After = strconv.FormatInt(from, 10)
+	}
+	list, err := s.list(ctx, t.table.Path, o)
+	if err != nil {
+		return nil, err
+	}
+	page := &idPage{from: from, records: list.Records, readAt: list.ReadAt}
+	if page.upTo, page.last, err = bounds(from, list); err != nil {
+		return nil, fmt.Errorf("list %s: %w", t.name(), err)
+	}
+	if !wide || len(list.Records) == 0 {
+		return page, nil
+	}
+	ids := make([]int64, len(list.Records))
+	for i := range list.Records {
+		ids[i] = list.Records[i].ID
+	}
+	batch, err := s.read(ctx, t.table.Path, ids, t.projection)
+	if err != nil {
+		return nil, err
+	}
+	page.records, page.readAt = batch.Records, batch.ReadAt
+	return page, nil
+}
+
+// bounds says which ids a page of a listing covers. HubSpot's cursor is the id of the next record; what contradicts
+// that contradicts the reading in ranges, and is refused rather than guessed at.
+func bounds(from int64, page *hubapi.Page) (upTo int64, last bool, err error) {
+	upTo = from
+	for i := range page.Records {
+		if page.Records[i].ID < upTo {
+			return 0, false, fmt.Errorf("record %d is out of order after %d", page.Records[i].ID, upTo-1)
+		}
+		upTo = page.Records[i].ID + 1
+	}
+	if page.After == "" {
+		return openEnd, true, nil
+	}
+	after, err := strconv.ParseInt(page.After, 10, 64)
+	if err != nil {
+		return 0, false, fmt.Errorf("cursor %q is not a record id", page.After)
+	}
+	if after = max(after, upTo); after <= from {
+		return 0, false, fmt.Errorf("cursor %q does not go on from %d", page.After, from)
+	}
+	return after, false, nil
+}
+
+// store commits pages in groups of whatever has arrived, and says so to their fetchers.
+func (f *filling) store(ctx context.Context) error {
+	for first := range f.pages {
+		group := []*idPage{first}
+		rows := len(first.records)
+	gather:
+		for rows < maxGroup {
+			select {
+			case page, ok := <-f.pages:
+				if !ok {
+					break gather
+				}
+				group = append(group, page)
+				rows += len(page.records)
+			default:
+				break gather
+			}
+		}
+		if err := f.commitGroup(ctx, group); err != nil {
+			return err
+		}
+		for _, page := range group {
+			close(page.stored)
+		}
+	}
+	return nil
+}
+
+func (f *filling) commitGroup(ctx context.Context, group []*idPage) error {
+	batch, position := f.advance(group)
+	m := move{cursor: f.cursor, position: position, live: position.Done}
+	return f.commit(ctx, f.target.name(), m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
+		if len(batch.Rows) == 0 {
+			return mirror.Result{}, nil
+		}
+		batch.Quiet = quiet
+		return f.e.applier.Upsert(ctx, tx, batch)
+	})
+}
+
+// advance moves the ranges past the pages and returns the rows with the position that covers them.
+func (f *filling) advance(group []*idPage) (*mirror.Batch, *backfillPosition) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	batch := f.target.batch(changes.Backfill)
+	for _, page := range group {
+		count := 0
+		for i := range page.records {
+			// A fetcher that came later may have taken over the second half of the range.
+			if r := &page.records[i]; r.ID < page.span.end {
+				batch.Rows = append(batch.Rows, row(r))
+				count++
+			}
+		}
+		if batch.ReadAt.IsZero() || page.readAt.Before(batch.ReadAt) {
+			batch.ReadAt = page.readAt
+		}
+		page.span.read(page.from, page.upTo, len(page.records), page.last)
+		f.position.Rows += int64(count)
+	}
+	p := f.position
+	p.Seconds += time.Since(f.began).Seconds()
+	p.Ranges = nil
+	for _, s := range f.ranges.spans {
+		if !s.done() {
+			c := *s
+			p.Ranges = append(p.Ranges, &c)
+		}
+	}
+	p.Done = len(p.Ranges) == 0
+	f.position.Done = p.Done
+	return batch, &p
+}

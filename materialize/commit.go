@@ -1,0 +1,126 @@
+package materialize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/mirror"
+)
+
+// errSchemaMoved says that the table's columns are not those that the step was planned with.
+var errSchemaMoved = errors.New("columns changed while the step was under way")
+
+// move is what a transaction says besides rows.
+type move struct {
+	cursor   *cursor // nil: rows only, the cursor follows with a later transaction
+	position any
+	verified time.Time // every change before this instant is in the table, once the transaction has committed
+	settled  time.Time // the same, read again when the index had settled
+	expected int64     // what HubSpot says there is; 0 when not known
+	live     bool      // the table is complete from now on
+}
+
+// Locks are always taken in this order, which rules out deadlocks between lanes: the lane's cursor, the table, its row
+// of hubpg.objects, the counter of the change log (inside mirror, last of all).
+const (
+	enterObject = `
+update hubpg.objects
+set verified_at = case when phase = 'live' then greatest(verified_at, $3) else verified_at end,
+	settled_at = case when phase = 'live' then greatest(settled_at, $4) else settled_at end,
+	expected_rows = coalesce(nullif($5, 0::bigint), expected_rows)
+where portal_id = $1 and table_name = $2
+returning phase`
+	readPhase = `
+select phase
+from hubpg.objects
+where portal_id = $1 and table_name = $2`
+	goLive = `
+update hubpg.objects
+set phase = 'live', backfill_done_at = now()
+where portal_id = $1 and table_name = $2 and phase <> 'live'`
+)
+
+// commit runs one transaction: the cursor moves if nobody else has moved it, then work stores the rows it covers.
+// Either all of it happens or nothing. work may be nil; quiet tells it to leave the change log alone.
+func (s *step) commit(
+	ctx context.Context, table string, m move, work func(tx pgx.Tx, quiet bool) (mirror.Result, error),
+) error {
+	var result mirror.Result
+	err := pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
+		phase, err := s.fence(ctx, tx, table, m, work != nil)
+		if err != nil {
+			return err
+		}
+		if work != nil {
+			quiet := phase != phaseLive && !s.e.cfg.BackfillEvents
+			if result, err = work(tx, quiet); err != nil {
+				return err
+			}
+		}
+		if !m.live {
+			return nil
+		}
+		if _, err := tx.Exec(ctx, goLive, s.args.Portal, table); err != nil {
+			return fmt.Errorf("set %s live: %w", table, err)
+		}
+		return nil
+	})
+	if errors.Is(err, mirror.ErrStaleCatalog) {
+		s.e.tables.forget()
+		return errSchemaMoved
+	}
+	if err != nil {
+		return err
+	}
+	if m.cursor != nil {
+		m.cursor.moved()
+	}
+	s.rows.Add(int64(result.Inserted + result.Updated + result.Deleted))
+	return nil
+}
+
+// fence moves the cursor, locks the table when rows are to follow, and returns the phase that the table is in.
+func (s *step) fence(ctx context.Context, tx pgx.Tx, table string, m move, rows bool) (phase string, err error) {
+	var b pgx.Batch
+	if m.cursor != nil {
+		if err := m.cursor.queue(&b, m.position); err != nil {
+			return "", err
+		}
+	}
+	if !rows && !m.live {
+		// Nothing to lose: after a crash the lane verifies the same empty window again.
+		b.Queue(`set local synchronous_commit = off`)
+	}
+	if b.Len() > 0 {
+		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+			return "", fmt.Errorf("move cursor: %w", err)
+		}
+	}
+	if rows {
+		if err := s.e.applier.Lock(ctx, tx, s.e.cfg.Schema, table); err != nil {
+			return "", err
+		}
+	}
+	if m.verified.IsZero() && m.settled.IsZero() && m.expected == 0 {
+		err = tx.QueryRow(ctx, readPhase, s.args.Portal, table).Scan(&phase)
+	} else {
+		err = tx.QueryRow(ctx, enterObject, s.args.Portal, table,
+			instant(m.verified), instant(m.settled), m.expected).Scan(&phase)
+	}
+	if err != nil {
+		return "", fmt.Errorf("enter %s: %w", table, err)
+	}
+	return phase, nil
+}
+
+// instant turns the zero time into SQL's null.
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

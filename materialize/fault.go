@@ -1,0 +1,128 @@
+package materialize
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"hubpg/hubapi"
+)
+
+// Bounds of the pause after a failure. The pause doubles with each failure in a row.
+const (
+	firstPause = time.Second
+	lastPause  = time.Minute
+	authPause  = 30 * time.Second // HubSpot refuses the token: every lane waits, the first to come back tries
+	dailyPause = 10 * time.Minute // never sleep longer than this on a quota, it may be raised meanwhile
+)
+
+// faults counts failures in a row per lane.
+type faults struct {
+	mu    sync.Mutex // guards below
+	inRow map[laneArgs]int
+	shown map[laneArgs]bool // the lane's failure stands in hubpg.objects, or may stand there from an earlier process
+}
+
+func newFaults() *faults {
+	return &faults{inRow: map[laneArgs]int{}, shown: map[laneArgs]bool{}}
+}
+
+func (f *faults) add(a laneArgs) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.inRow[a]++
+	return f.inRow[a]
+}
+
+// clear forgets the lane's failures and says whether its message may still be shown.
+func (f *faults) clear(a laneArgs) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.inRow, a)
+	shown, known := f.shown[a]
+	f.shown[a] = false
+	return shown || !known
+}
+
+func (f *faults) show(a laneArgs) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shown[a] = true
+}
+
+func (f *faults) forget(a laneArgs) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.inRow, a)
+	delete(f.shown, a)
+}
+
+// pause holds all lanes of the account back.
+type pause struct {
+	mu    sync.Mutex // guards below
+	until time.Time
+}
+
+func (p *pause) extend(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until := time.Now().Add(d); until.After(p.until) {
+		p.until = until
+	}
+}
+
+func (p *pause) lift() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.until = time.Time{}
+}
+
+func (p *pause) remaining() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Until(p.until)
+}
+
+// failed records why a lane failed, with the remedy, and says how long it pauses.
+func (e *Engine) failed(ctx context.Context, a laneArgs, err error) time.Duration {
+	n := e.faults.add(a)
+	wait := jitter(min(firstPause<<min(n-1, 10), lastPause))
+	level := slog.LevelWarn
+	if scope, ok := errors.AsType[*hubapi.ScopeError](err); ok {
+		wait = jitter(e.cfg.Pace.Retry)
+		e.degrade(ctx, a.Table, err, scope.Hint)
+	} else if _, ok := errors.AsType[*hubapi.AuthError](err); ok {
+		wait = jitter(authPause)
+		e.pause.extend(authPause)
+		e.accountFailed(ctx, err)
+		level = slog.LevelError
+	} else if rate, ok := errors.AsType[*hubapi.RateError](err); ok {
+		wait = jitter(min(max(rate.RetryAfter, firstPause), dailyPause))
+		level = slog.LevelInfo
+	}
+	e.showFailure(ctx, a, err)
+	if n == 1 || n&(n-1) == 0 { // first, then ever more rarely
+		e.log.Log(ctx, level, "lane failed", slog.String("lane", string(a.Lane)), slog.String("object", a.Table),
+			slog.Int("in_row", n), slog.Duration("wait", wait), slog.String("hint", hubapi.Hint(err)),
+			slog.String("error", err.Error()))
+	}
+	return wait
+}
+
+// succeeded takes the lane's last failure off the status.
+func (e *Engine) succeeded(ctx context.Context, a laneArgs) {
+	if e.faults.clear(a) {
+		e.clearFailure(ctx, a)
+	}
+}
+
+// jitter spreads d over ±20 %, so that lanes that failed together do not come back together.
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return d - d/5 + rand.N(2*d/5+1) //nolint:gosec // spreads load, decides nothing
+}

@@ -1,0 +1,121 @@
+package materialize
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
+)
+
+// fillPosition is the cursor of the fill lane.
+type fillPosition struct {
+	Properties string `json:"properties"` // being filled, joined; another set starts over
+	Next       int64  `json:"next"`       // rows with smaller ids have their values
+	Rows       int64  `json:"rows"`
+}
+
+// fill reads the values of properties that are younger than the table for the rows that were there before them. Only
+// those properties are asked for, so nothing else is touched. Rows that are stored anew meanwhile have the values
+// already: the applier refuses rows whose columns are not all that the catalog has.
+func (s *step) fill(ctx context.Context) (time.Duration, error) {
+	t, err := s.liveTarget(ctx)
+	if err != nil || t == nil {
+		return s.e.cfg.Pace.waitForLife(), err
+	}
+	columns := t.table.Unfilled()
+	if len(columns) == 0 {
+		return 0, errEnded
+	}
+	var p fillPosition
+	c, err := s.load(ctx, &p)
+	if err != nil {
+		return 0, err
+	}
+	if names := joined(columns); p.Properties != names {
+		p = fillPosition{Properties: names}
+	}
+	asked := projection(columns)
+	for !s.over() {
+		ids, err := s.idsAfter(ctx, t.table, p.Next, chunkIDs)
+		if err != nil {
+			return 0, err
+		}
+		if len(ids) == 0 {
+			return 0, s.filled(ctx, t, c, columns)
+		}
+		records, readAt, err := s.readColumns(ctx, t, ids, asked)
+		if err != nil {
+			return 0, err
+		}
+		p.Next = ids[len(ids)-1] + 1
+		p.Rows += int64(len(ids))
+		batch := &mirror.Batch{Table: t.table, Columns: columns, ReadAt: readAt, Source: changes.Schema,
+			Quiet: !s.e.cfg.BackfillEvents}
+		for i := range records {
+			batch.Rows = append(batch.Rows, row(&records[i]))
+		}
+		err = s.commit(ctx, t.name(), move{cursor: c, position: &p}, func(tx pgx.Tx, _ bool) (mirror.Result, error) {
+			return s.e.applier.Upsert(ctx, tx, batch)
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// filled records that the columns are complete and ends the lane.
+func (s *step) filled(ctx context.Context, t *target, c *cursor, columns []catalog.Column) error {
+	err := s.commit(ctx, t.name(), move{cursor: c, position: fillPosition{}}, func(tx pgx.Tx, _ bool) (mirror.Result, error) {
+		return mirror.Result{}, s.e.mapper.Filled(ctx, tx, t.table, columns)
+	})
+	if err != nil {
+		return err
+	}
+	s.e.tables.forget()
+	return errEnded
+}
+
+// readColumns reads some properties of records in batches, several at a time.
+func (s *step) readColumns(
+	ctx context.Context, t *target, ids []int64, p *hubapi.Projection,
+) (records []hubapi.Record, readAt time.Time, err error) {
+	batches := slices.Collect(slices.Chunk(ids, hubapi.MaxPage))
+	results := make([]*hubapi.BatchResult, len(batches))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readsAtOnce)
+	for i, part := range batches {
+		g.Go(func() (err error) {
+			results[i], err = s.read(ctx, t.table.Path, part, p)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, time.Time{}, fmt.Errorf("read new properties: %w", err)
+	}
+	for _, r := range results {
+		records = append(records, r.Records...)
+		if readAt.IsZero() || r.ReadAt.Before(readAt) {
+			readAt = r.ReadAt
+		}
+	}
+	return records, readAt, nil
+}
+
+func joined(columns []catalog.Column) string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Property
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}

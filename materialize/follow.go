@@ -1,0 +1,89 @@
+package materialize
+
+import (
+	"context"
+	"time"
+
+	"hubpg/internal/changes"
+)
+
+// Bounds of the follow lane.
+const (
+	// clockSkew is how far this machine's clock may be off HubSpot's without the follow lane losing anything: windows
+	// reach so far into the future, and a new table's first window so far into the past. Beyond it the trailing lane,
+	// which looks back an hour, still finds what was missed.
+	clockSkew = 2 * time.Minute
+	// shortOverlap is what the overlap shrinks to while so much changes that looking back costs extra pages.
+	shortOverlap = 2 * time.Second
+	// The pause grows by a quarter with every poll that finds nothing.
+	pauseGrowth = 5.0 / 4
+)
+
+// followPosition is the cursor of the follow lane.
+type followPosition struct {
+	Since   int64         `json:"since"`   // epoch ms: every change before it, as far as the index knew, is stored
+	Overlap time.Duration `json:"overlap"` // how far Since stays behind the newest poll
+	Pause   time.Duration `json:"pause"`   // before the next poll
+}
+
+// follow learns from the index which records changed, reads those whose version is not stored yet, and stores them with
+// the cursor. The cursor trails by the overlap, because the index shows changes late and in any order.
+func (s *step) follow(ctx context.Context) (time.Duration, error) {
+	t, err := s.target(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var p followPosition
+	c, err := s.load(ctx, &p)
+	if err != nil {
+		return 0, err
+	}
+	pace := s.e.cfg.Pace
+	began := time.Now()
+	if c.revision == 0 {
+		p.Since = began.Add(-clockSkew).UnixMilli()
+	}
+	p.Overlap = min(max(p.Overlap, shortOverlap), pace.Overlap)
+	p.Pause = min(max(p.Pause, pace.Busy), pace.Idle)
+	var (
+		found, fresh int
+		finished     bool
+	)
+	err = s.walk(ctx, t, window{p.Since, began.Add(clockSkew).UnixMilli()}, func(part window, hits []hit, last bool) error {
+		ids, err := s.unseen(ctx, t, hits)
+		if err != nil {
+			return err
+		}
+		found += len(hits)
+		fresh += len(ids)
+		finished = last
+		m := move{cursor: c, position: &p}
+		if last {
+			m.verified = began
+			p.adapt(found, fresh, pace)
+		}
+		// Only the window's verified part counts, and never what is younger than the overlap.
+		p.Since = max(p.Since, min(part.to, began.Add(-p.Overlap).UnixMilli()))
+		return s.refresh(ctx, t, ids, changes.Follow, m)
+	})
+	if err != nil || !finished {
+		return 0, err
+	}
+	return p.Pause, nil
+}
+
+// adapt sets the pace of the next poll by what this one found.
+func (p *followPosition) adapt(found, fresh int, pace Pace) {
+	if fresh > 0 {
+		p.Pause = pace.Busy
+	} else {
+		p.Pause = min(time.Duration(float64(p.Pause)*pauseGrowth), pace.Idle)
+	}
+	const page, half = 200, 100
+	switch {
+	case found > page && fresh < found/2:
+		p.Overlap = max(p.Overlap/2, shortOverlap)
+	case found < half:
+		p.Overlap = min(p.Overlap*2, pace.Overlap)
+	}
+}

@@ -1,0 +1,342 @@
+package materialize
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
+)
+
+// typesAtOnce is how many object types are mapped at a time.
+const typesAtOnce = 4
+
+// objectType is an object type that the account may have.
+type objectType struct {
+	def        mirror.ObjectDef // without properties
+	pipelines  bool
+	linked     []string           // type ids that a custom object's schema associates it with
+	properties []hubapi.Property  // of custom objects, whose schema holds them
+	standard   *hubapi.ObjectType // nil for custom objects
+}
+
+// schema reads what the account consists of and makes the tables follow. It is one pass over all object types; each
+// type's failure is that type's alone.
+func (s *step) schema(ctx context.Context) (time.Duration, error) {
+	if err := s.e.mapper.EnsureLookups(ctx, s.e.cfg.Pool); err != nil {
+		return 0, err
+	}
+	types, err := s.objectTypes(ctx)
+	if err != nil {
+		return 0, err
+	}
+	failures := make([]error, len(types))
+	var g errgroup.Group
+	g.SetLimit(typesAtOnce)
+	for i, t := range types {
+		g.Go(func() error {
+			if err := s.mapType(ctx, t); err != nil {
+				failures[i] = fmt.Errorf("map %s: %w", t.def.Name, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // failures are in failures
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	s.e.tables.forget()
+	err = errors.Join(slices.Concat(failures, []error{s.owners(ctx), s.makePairs(ctx, types)})...)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.finishLookups(ctx); err != nil {
+		return 0, err
+	}
+	return s.e.cfg.Pace.Schema, nil
+}
+
+// objectTypes lists HubSpot's own types that are switched on, and the account's custom ones.
+func (s *step) objectTypes(ctx context.Context) ([]objectType, error) {
+	s.count.Add(2)
+	enabled, err := s.client.ListEnablement(ctx)
+	if err != nil && !final(err) {
+		return nil, err // without it, every optional type is tried
+	}
+	var types []objectType
+	for _, t := range hubapi.StandardTypes() {
+		if on, listed := enabled[t.TypeID]; !t.Searchable || (listed && !on) {
+			continue
+		}
+		types = append(types, objectType{
+			def: mirror.ObjectDef{
+				ObjectType: t.TypeID, Name: t.Name, Singular: t.Singular, Path: t.Name, ModifiedProperty: t.ModifiedProperty,
+			},
+			pipelines: t.Pipelines,
+			standard:  &t,
+		})
+	}
+	schemas, err := s.client.ListSchemas(ctx)
+	if err != nil && !final(err) {
+		return nil, err
+	}
+	s.absence(ctx, "custom objects", "", err)
+	for _, c := range schemas {
+		if c.Archived {
+			continue
+		}
+		t := objectType{
+			def: mirror.ObjectDef{
+				ObjectType: c.ObjectTypeID, Name: c.Name, Singular: c.Name, Path: c.ObjectTypeID,
+				ModifiedProperty: "hs_lastmodifieddate", Custom: true, Label: c.Labels.Plural,
+			},
+			pipelines:  true,
+			properties: c.Properties,
+		}
+		for _, a := range c.Associations {
+			t.linked = append(t.linked, a.FromObjectTypeID, a.ToObjectTypeID)
+		}
+		types = append(types, t)
+	}
+	if only := s.e.cfg.Objects; len(only) > 0 {
+		types = slices.DeleteFunc(types, func(t objectType) bool { return !slices.Contains(only, t.def.Name) })
+	}
+	return types, nil
+}
+
+// mapType makes the table of one type follow its properties, and starts the table's lanes.
+func (s *step) mapType(ctx context.Context, t objectType) error {
+	readAt := time.Now()
+	s.count.Add(1)
+	properties, err := s.client.ListProperties(ctx, t.def.Path, false)
+	if unreadable(err) {
+		s.absence(ctx, t.def.Name, t.def.ObjectType, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i := range properties {
+		p := &properties[i]
+		t.def.Properties = append(t.def.Properties, mirror.PropertyDef{
+			Name: p.Name, Type: p.Type, FieldType: p.FieldType, Label: p.Label, Description: p.Description,
+			Calculated: p.Calculated, ReadOnly: !p.Writable(), Hidden: p.Hidden, Archived: p.Archived,
+		})
+	}
+	table, change, err := s.e.mapper.EnsureObject(ctx, s.e.cfg.Pool, &t.def)
+	if err != nil {
+		return err
+	}
+	if change.Any() {
+		s.e.tables.forget()
+		s.e.log.Info("table follows hubspot", slog.String("object", table.Name), slog.Bool("created", change.Created),
+			slog.Int("columns_added", len(change.Added)), slog.Int("columns_archived", len(change.Archived)))
+	}
+	s.absence(ctx, t.def.Name, t.def.ObjectType, nil)
+	if err := s.openTable(ctx, table); err != nil {
+		return err
+	}
+	rows, options := propertyRows(table, properties)
+	if err := s.replace(ctx, "properties", table.Name, readAt, rows); err != nil {
+		return err
+	}
+	if err := s.replace(ctx, "property_options", table.Name, readAt, options); err != nil {
+		return err
+	}
+	if !t.pipelines {
+		return nil
+	}
+	return s.pipelines(ctx, table)
+}
+
+// unreadable says that HubSpot will not show the type: no scope, not in this plan, not switched on, unknown.
+func unreadable(err error) bool {
+	if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*hubapi.NotFoundError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*hubapi.ValidationError](err)
+	return ok
+}
+
+// absence notes why an object type has no table, or, with a nil error, that nothing keeps it from having one.
+func (s *step) absence(ctx context.Context, name, typeID string, err error) {
+	if err == nil {
+		s.e.note(ctx, "clear absence", `
+delete from hubpg.absent
+where portal_id = $1 and table_name = $2`, s.args.Portal, name)
+		return
+	}
+	hint := hubapi.Hint(err)
+	if scope, ok := errors.AsType[*hubapi.ScopeError](err); ok && hint == "" {
+		hint = fmt.Sprintf("give the token one of the scopes %v", scope.Scopes)
+	}
+	s.e.note(ctx, "note absence", `
+insert into hubpg.absent (portal_id, table_name, object_type, last_error, hint)
+values ($1, $2, $3, $4, nullif($5, ''))
+on conflict (portal_id, table_name) do update
+set last_error = excluded.last_error, hint = excluded.hint, error_at = now()`,
+		s.args.Portal, name, typeID, cut(err.Error()), hint)
+	s.e.log.Debug("object type is not readable", slog.String("object", name), slog.String("error", err.Error()))
+}
+
+// openTable starts the lanes of a table. For a new one it first records from when on changes are followed: the
+// backfill begins after that instant, so nothing falls between.
+func (s *step) openTable(ctx context.Context, t *catalog.Table) error {
+	since, err := json.Marshal(followPosition{Since: time.Now().Add(-clockSkew).UnixMilli()})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", t.Name, err)
+	}
+	var done bool
+	err = pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+update hubpg.objects
+set phase = case when phase = 'new' then 'backfill' else phase end,
+	backfill_from = coalesce(backfill_from, now())
+where portal_id = $1 and table_name = $2
+returning backfill_done_at is not null`, s.args.Portal, t.Name).Scan(&done)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+insert into hubpg.cursors (portal_id, table_name, lane, position, revision)
+values ($1, $2, $3, $4, 1)
+on conflict do nothing`, s.args.Portal, t.Name, LaneFollow, since)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", t.Name, err)
+	}
+	lanes := []laneArgs{}
+	for _, l := range []Lane{LaneFollow, LaneTrailing, LaneArchived, LaneIDs} {
+		lanes = append(lanes, laneArgs{s.args.Portal, t.Name, l})
+	}
+	if !done {
+		lanes = append(lanes, laneArgs{s.args.Portal, t.Name, LaneBackfill})
+	}
+	if len(t.Unfilled()) > 0 {
+		lanes = append(lanes, laneArgs{s.args.Portal, t.Name, LaneFill})
+	}
+	return s.e.ensureLanes(ctx, lanes...)
+}
+
+// pipelines reads the pipelines of one table's records.
+func (s *step) pipelines(ctx context.Context, t *catalog.Table) error {
+	readAt := time.Now()
+	s.count.Add(1)
+	list, err := s.client.ListPipelines(ctx, t.Path)
+	if unreadable(err) {
+		return nil // most custom objects have none
+	}
+	if err != nil {
+		return err
+	}
+	rows, stages, err := pipelineRows(t.Name, list)
+	if err != nil {
+		return err
+	}
+	if err := s.replace(ctx, "pipelines", t.Name, readAt, rows); err != nil {
+		return err
+	}
+	return s.replace(ctx, "pipeline_stages", t.Name, readAt, stages)
+}
+
+// owners reads the active owners and the archived ones, which HubSpot lists apart. Both have to arrive.
+func (s *step) owners(ctx context.Context) error {
+	readAt := time.Now()
+	s.count.Add(2)
+	active, err := s.client.ListOwners(ctx, false)
+	var archived []hubapi.Owner
+	if err == nil {
+		archived, err = s.client.ListOwners(ctx, true)
+	}
+	if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
+		s.e.degrade(ctx, "owners", err, hubapi.Hint(err))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list owners: %w", err)
+	}
+	rows, teams := ownerRows(append(active, archived...))
+	if err := s.replace(ctx, "owners", "", readAt, rows); err != nil {
+		return err
+	}
+	return s.replace(ctx, "teams", "", readAt, teams)
+}
+
+// replace stores the content of a lookup table, or of one object type's part of it.
+func (s *step) replace(ctx context.Context, table, scope string, readAt time.Time, rows []mirror.LookupRow) error {
+	return s.commit(ctx, table, move{verified: readAt}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
+		return s.e.applier.Replace(ctx, tx, &mirror.Snapshot{
+			Schema: s.e.cfg.Schema, Table: table, Scope: scope, Rows: rows, ReadAt: readAt, Source: changes.Schema, Quiet: quiet,
+		})
+	})
+}
+
+// finishLookups ends the silence of the lookup tables after their first complete pass.
+func (s *step) finishLookups(ctx context.Context) error {
+	_, err := s.e.cfg.Pool.Exec(ctx, `
+update hubpg.objects
+set phase = 'live', backfill_done_at = coalesce(backfill_done_at, now()), last_error = null, hint = null, error_at = null
+where portal_id = $1 and kind = 'lookup' and phase <> 'live'
+and (table_name <> 'owners' or phase <> 'degraded' or row_count > 0)`, s.args.Portal)
+	if err != nil {
+		return fmt.Errorf("finish lookups: %w", err)
+	}
+	return nil
+}
+
+// makePairs makes the association tables of all pairs of types that can be associated and both have a table.
+func (s *step) makePairs(ctx context.Context, types []objectType) error {
+	cat, err := s.e.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	links := standardLinks()
+	for _, t := range types {
+		for _, other := range t.linked {
+			if other != t.def.ObjectType {
+				links = append(links, [2]string{t.def.ObjectType, other})
+			}
+		}
+	}
+	have := map[string]bool{}
+	for _, p := range cat.Pairs {
+		have[p.Key()] = true
+	}
+	var lanes []laneArgs
+	for _, link := range links {
+		a, b := cat.Table(link[0]), cat.Table(link[1])
+		if a == nil || b == nil {
+			continue
+		}
+		if p := catalog.NewPair(a, b); have[p.Key()] {
+			continue
+		}
+		pair, _, err := s.e.mapper.EnsurePair(ctx, s.e.cfg.Pool, a, b)
+		if err != nil {
+			return err
+		}
+		have[pair.Key()] = true
+		lanes = append(lanes, laneArgs{s.args.Portal, pair.Name, LanePairs})
+	}
+	if len(lanes) > 0 {
+		s.e.tables.forget()
+	}
+	for _, p := range cat.Pairs {
+		lanes = append(lanes, laneArgs{s.args.Portal, p.Name, LanePairs})
+	}
+	return s.e.ensureLanes(ctx, lanes...)
+}

@@ -1,0 +1,53 @@
+package materialize
+
+import (
+	"fmt"
+
+	"github.com/dgraph-io/ristretto/v2"
+)
+
+// seenVersions is how many versions are remembered; a few dozen bytes each.
+const seenVersions = 200_000
+
+// seen remembers which version of which record is stored, so that the overlap of polls costs no reads. It may forget,
+// and may have missed something: a version that is not in it is looked up in the table. It never knows more than the
+// table, since versions are added after the commit.
+type seen struct {
+	cache *ristretto.Cache[uint64, int64]
+}
+
+func newSeen() (*seen, error) {
+	cache, err := ristretto.NewCache(&ristretto.Config[uint64, int64]{
+		NumCounters: seenVersions * 10, MaxCost: seenVersions, BufferItems: 64, IgnoreInternalCost: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create cache of versions: %w", err)
+	}
+	return &seen{cache}, nil
+}
+
+// key packs a table's number and an id. Ids over 56 bits, which HubSpot does not hand out, have none.
+func (*seen) key(table uint8, id int64) (uint64, bool) {
+	if id < 0 || id>>56 != 0 {
+		return 0, false
+	}
+	return uint64(table)<<56 | uint64(id), true
+}
+
+// has says whether the version, or a newer one, is known to be stored.
+func (s *seen) has(table uint8, h hit) bool {
+	k, ok := s.key(table, h.id)
+	if !ok {
+		return false
+	}
+	version, ok := s.cache.Get(k)
+	return ok && version >= h.updated
+}
+
+func (s *seen) add(table uint8, id, version int64) {
+	if k, ok := s.key(table, id); ok {
+		s.cache.Set(k, version, 1)
+	}
+}
+
+func (s *seen) close() { s.cache.Close() }

@@ -1,0 +1,311 @@
+package materialize
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/hubapi"
+	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
+)
+
+// Bounds of the sweeps.
+const (
+	// suspectAge is how old a suspicion must be before it is looked into: HubSpot's stores agree with each other only
+	// after a moment.
+	suspectAge = 2 * time.Second
+	// suspectPause is the longest a suspicion waits for the archived lane to come by.
+	suspectPause = 15 * time.Second
+	// restFactor keeps a sweep that takes long from taking more than a part of the time.
+	restFactor = 4
+)
+
+// sweepPosition is the cursor of the archived and ids lanes.
+type sweepPosition struct {
+	Next  string    `json:"next"` // cursor of the next page; "" at the beginning
+	Began time.Time `json:"began,omitzero"`
+	Due   time.Time `json:"due,omitzero"` // of the next sweep; set while none is under way
+	Ended time.Time `json:"ended,omitzero"`
+}
+
+func (p *sweepPosition) finish(period time.Duration) {
+	took := time.Since(p.Began)
+	p.Next, p.Ended = "", time.Now()
+	p.Due = p.Ended.Add(max(period, restFactor*took))
+}
+
+// archived walks over the records in HubSpot's recycle bin and removes them from the table. That a record is listed
+// there is evidence by itself, so each page is applied as it comes. The lane also settles suspicions of other lanes.
+func (s *step) archived(ctx context.Context) (time.Duration, error) {
+	pace := s.e.cfg.Pace
+	t, err := s.liveTarget(ctx)
+	if err != nil || t == nil {
+		return pace.waitForLife(), err
+	}
+	if err := s.confirm(ctx, t); err != nil {
+		return 0, err
+	}
+	var p sweepPosition
+	c, err := s.load(ctx, &p)
+	if err != nil {
+		return 0, err
+	}
+	if wait := time.Until(p.Due); wait > 0 {
+		return min(wait, suspectPause), nil
+	}
+	if p.Next == "" {
+		p.Began = time.Now()
+	}
+	for !s.over() {
+		page, err := s.list(ctx, t.table.Path, hubapi.ListOptions{After: p.Next, Archived: true})
+		if err != nil {
+			return 0, err
+		}
+		ids := make([]int64, 0, len(page.Records))
+		for i := range page.Records {
+			if page.Records[i].Archived {
+				ids = append(ids, page.Records[i].ID)
+			}
+		}
+		// Most of the bin was emptied out of the table long ago.
+		known, err := mirror.Known(ctx, s.e.cfg.Pool, t.table, ids)
+		if err != nil {
+			return 0, err
+		}
+		ids = slices.DeleteFunc(ids, func(id int64) bool { _, here := known[id]; return !here })
+		if p.Next = page.After; p.Next == "" {
+			p.finish(pace.Archived)
+		}
+		if err := s.commit(ctx, t.name(), move{cursor: c, position: &p}, s.removal(ctx, t, ids, page.ReadAt, changes.Delete)); err != nil {
+			return 0, err
+		}
+		if p.Next == "" {
+			return min(time.Until(p.Due), suspectPause), nil
+		}
+	}
+	return 0, nil
+}
+
+// removal is the work of a commit that takes records out of the table; nil when there are none.
+func (s *step) removal(
+	ctx context.Context, t *target, ids []int64, readAt time.Time, op changes.Op,
+) func(pgx.Tx, bool) (mirror.Result, error) {
+	if len(ids) == 0 {
+		return nil
+	}
+	return func(tx pgx.Tx, _ bool) (mirror.Result, error) {
+		return s.e.applier.Delete(ctx, tx, t.table, ids, readAt, op, changes.Sweep)
+	}
+}
+
+// ids walks over the ids and versions of all live records and compares them with the table, range by range: a page of
+// the listing says everything about the ids between its cursor and the next. Records that the table lacks, or has in an
+// older version, are read. Records that HubSpot did not list are only suspected of being gone; see confirm.
+func (s *step) ids(ctx context.Context) (time.Duration, error) {
+	pace := s.e.cfg.Pace
+	t, err := s.liveTarget(ctx)
+	if err != nil || t == nil {
+		return pace.waitForLife(), err
+	}
+	var p sweepPosition
+	c, err := s.load(ctx, &p)
+	if err != nil {
+		return 0, err
+	}
+	if c.revision == 0 { // a backfill has just done this
+		p.Due = time.Now().Add(pace.IDs)
+		return pace.IDs, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
+	}
+	if wait := time.Until(p.Due); wait > 0 {
+		return wait, nil
+	}
+	if p.Next == "" {
+		p.Began = time.Now()
+	}
+	for !s.over() {
+		var from int64
+		if p.Next != "" {
+			if _, err := fmt.Sscan(p.Next, &from); err != nil {
+				return 0, fmt.Errorf("sweep cursor %q is not a record id", p.Next)
+			}
+		}
+		page, err := s.list(ctx, t.table.Path, hubapi.ListOptions{After: p.Next})
+		if err != nil {
+			return 0, err
+		}
+		upTo, last, err := bounds(from, page)
+		if err != nil {
+			return 0, fmt.Errorf("list %s: %w", t.name(), err)
+		}
+		missing, behind, err := s.compare(ctx, t, from, upTo, page)
+		if err != nil {
+			return 0, err
+		}
+		if len(missing) > 0 {
+			err := s.commit(ctx, t.name(), move{}, func(tx pgx.Tx, _ bool) (mirror.Result, error) {
+				return mirror.Result{}, s.suspect(ctx, tx, t, missing)
+			})
+			if err != nil {
+				return 0, err
+			}
+		}
+		if p.Next = page.After; last {
+			p.finish(pace.IDs)
+		}
+		if err := s.refresh(ctx, t, behind, changes.Sweep, move{cursor: c, position: &p}); err != nil {
+			return 0, err
+		}
+		if last {
+			return time.Until(p.Due), nil
+		}
+	}
+	return 0, nil
+}
+
+// compare holds a page of the listing against the rows with ids in [from, upTo). missing are rows that HubSpot did not
+// list, behind are records whose row is absent or older than what HubSpot listed.
+func (s *step) compare(
+	ctx context.Context, t *target, from, upTo int64, page *hubapi.Page,
+) (missing, behind []int64, err error) {
+	listed := make(map[int64]int64, len(page.Records))
+	for i := range page.Records {
+		listed[page.Records[i].ID] = page.Records[i].UpdatedAt.UnixMilli()
+	}
+	// Rows that came in after the page was read are not on it, and are no news.
+	rows, err := s.e.cfg.Pool.Query(ctx, `
+select id, (extract(epoch from updated_at) * 1000)::bigint, _read_at >= $3
+from `+t.ident()+`
+where id >= $1 and id < $2`, from, upTo, page.ReadAt)
+	if err != nil {
+		return nil, nil, fmt.Errorf("compare %s: %w", t.name(), err)
+	}
+	var (
+		id, version int64
+		younger     bool
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &version, &younger}, func() error {
+		if theirs, ok := listed[id]; !ok && !younger {
+			missing = append(missing, id)
+		} else if ok && (younger || theirs <= version) {
+			delete(listed, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("compare %s: %w", t.name(), err)
+	}
+	for id := range listed {
+		behind = append(behind, id)
+	}
+	slices.Sort(behind)
+	return missing, behind, nil
+}
+
+// suspect notes records that HubSpot did not show where they should be.
+func (s *step) suspect(ctx context.Context, tx pgx.Tx, t *target, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+insert into hubpg.suspects (portal_id, table_name, record_id)
+select $1, $2, id
+from unnest($3::bigint[]) as id
+order by id
+on conflict do nothing`, s.args.Portal, t.name(), ids)
+	if err != nil {
+		return fmt.Errorf("note suspects of %s: %w", t.name(), err)
+	}
+	return nil
+}
+
+// confirm asks HubSpot for each suspect by its id. Only the explicit answer that there is no such record, or that it has
+// become another one, removes the row; a record that is found is stored, and one that is not mentioned stays suspected.
+func (s *step) confirm(ctx context.Context, t *target) error {
+	for !s.over() {
+		ids, err := s.suspects(ctx, t)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		got, err := s.read(ctx, t.table.Path, ids, t.projection)
+		if err != nil {
+			return err
+		}
+		var merged []int64
+		for id := range got.Moved {
+			merged = append(merged, id)
+		}
+		slices.Sort(merged)
+		batch := t.batch(changes.Sweep)
+		batch.ReadAt = got.ReadAt
+		for i := range got.Records {
+			batch.Rows = append(batch.Rows, row(&got.Records[i]))
+		}
+		err = s.commit(ctx, t.name(), move{}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
+			var sum mirror.Result
+			if err := s.acquit(ctx, tx, t, ids, got.Unanswered); err != nil {
+				return sum, err
+			}
+			deleted, err := s.e.applier.Delete(ctx, tx, t.table, got.Missing, got.ReadAt, changes.Delete, changes.Sweep)
+			if err != nil {
+				return sum, err
+			}
+			became, err := s.e.applier.Delete(ctx, tx, t.table, merged, got.ReadAt, changes.Merge, changes.Sweep)
+			if err != nil {
+				return sum, err
+			}
+			sum.Deleted = deleted.Deleted + became.Deleted
+			if len(batch.Rows) > 0 {
+				batch.Quiet = quiet
+				r, err := s.e.applier.Upsert(ctx, tx, batch)
+				if err != nil {
+					return sum, err
+				}
+				sum.Inserted, sum.Updated = r.Inserted, r.Updated
+			}
+			return sum, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *step) suspects(ctx context.Context, t *target) ([]int64, error) {
+	rows, err := s.e.cfg.Pool.Query(ctx, `
+select record_id
+from hubpg.suspects
+where portal_id = $1 and table_name = $2 and since < now() - $3::interval
+order by since
+limit $4`, s.args.Portal, t.name(), suspectAge, hubapi.MaxPage)
+	if err != nil {
+		return nil, fmt.Errorf("read suspects of %s: %w", t.name(), err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("read suspects of %s: %w", t.name(), err)
+	}
+	return ids, nil
+}
+
+// acquit takes suspects off the list, and postpones those that HubSpot said nothing about.
+func (s *step) acquit(ctx context.Context, tx pgx.Tx, t *target, ids, unanswered []int64) error {
+	_, err := tx.Exec(ctx, `
+delete from hubpg.suspects
+where portal_id = $1 and table_name = $2 and record_id = any ($3) and record_id <> all ($4)`,
+		s.args.Portal, t.name(), ids, append([]int64{}, unanswered...))
+	if err == nil && len(unanswered) > 0 {
+		_, err = tx.Exec(ctx, `
+update hubpg.suspects
+set since = now()
+where portal_id = $1 and table_name = $2 and record_id = any ($3)`, s.args.Portal, t.name(), unanswered)
+	}
+	if err != nil {
+		return fmt.Errorf("settle suspects of %s: %w", t.name(), err)
+	}
+	return nil
+}

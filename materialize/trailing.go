@@ -1,0 +1,66 @@
+package materialize
+
+import (
+	"context"
+	"time"
+
+	"hubpg/internal/changes"
+)
+
+// trailingPosition is the cursor of the trailing lane.
+type trailingPosition struct {
+	At    int64     `json:"at"` // epoch ms: the pass has verified everything before it
+	To    int64     `json:"to"` // end of the pass
+	Began time.Time `json:"began,omitzero"`
+	Due   time.Time `json:"due,omitzero"`
+}
+
+// trailing re-reads the last hour, and what has become an hour old since the pass before: HubSpot's index may show a
+// change late, and what it shows near now is neither ordered nor complete. Every instant is read again at least once when it
+// is older than Pace.Settle; until then the table counts as verified, from then on as settled.
+func (s *step) trailing(ctx context.Context) (time.Duration, error) {
+	pace := s.e.cfg.Pace
+	t, err := s.liveTarget(ctx)
+	if err != nil || t == nil {
+		return pace.waitForLife(), err
+	}
+	var p trailingPosition
+	c, err := s.load(ctx, &p)
+	if err != nil {
+		return 0, err
+	}
+	now := time.Now()
+	if wait := p.Due.Sub(now); wait > 0 {
+		return wait, nil
+	}
+	if p.At >= p.To { // a new pass
+		from := now.Add(-pace.Settle - clockSkew)
+		if !p.Began.IsZero() && p.Began.Before(now) {
+			// Whatever was younger than Settle when the last pass began has to be read once more.
+			from = p.Began.Add(-pace.Settle - clockSkew)
+		}
+		p = trailingPosition{At: from.UnixMilli(), To: now.Add(clockSkew).UnixMilli(), Began: now}
+	}
+	finished := false
+	err = s.walk(ctx, t, window{p.At, p.To}, func(part window, hits []hit, last bool) error {
+		ids, err := s.unseen(ctx, t, hits)
+		if err != nil {
+			return err
+		}
+		p.At = part.to
+		m := move{cursor: c, position: &p}
+		if finished = last; last {
+			m.settled = p.Began.Add(-pace.Settle)
+			// A pass that takes long may not take the sweeps' whole share.
+			p.Due = time.Now().Add(max(pace.Trailing, 4*time.Since(p.Began)))
+		}
+		return s.refresh(ctx, t, ids, changes.Trailing, m)
+	})
+	if err != nil || !finished {
+		return 0, err
+	}
+	return time.Until(p.Due), nil
+}
+
+// waitForLife is the pause of a lane that has nothing to do until its table is complete.
+func (p Pace) waitForLife() time.Duration { return min(2*time.Second, p.Trailing) }
