@@ -36,7 +36,11 @@ func merge(ctx context.Context, tx pgx.Tx, b *Batch, rows []*Row, readAt time.Ti
 			overflow = append(overflow, c.Name)
 		}
 	}
-	found, err := tx.Query(ctx, mergeSQL(b, stage), ids, asked, overflow, readAt, b.Quiet)
+	args := []any{ids, asked, overflow, b.Quiet}
+	if b.whole() {
+		args = append(args, readAt)
+	}
+	found, err := tx.Query(ctx, mergeSQL(b, stage), args...)
 	if err != nil {
 		return nil, 0, fmt.Errorf("merge: %w", err)
 	}
@@ -77,7 +81,7 @@ func stageTable(b *Batch) (name, create string) {
 }
 
 // mergeSQL is the statement that moves the staged rows. Its parameters: ids, names asked for, those of them that live
-// in _overflow, read time, quiet.
+// in _overflow, quiet, and for a whole batch the read time.
 //
 // Rows without a difference only get their new version, so that long values are not written again. All parts see the
 // table as it was before the statement, which is where the differences come from.
@@ -97,7 +101,7 @@ func mergeSQL(b *Batch, stage string) string {
 			fmt.Fprintf(&set, ",\n    %s = s.%s", name, name)
 		}
 	}
-	const moved = "created_at = coalesce(s.created_at, t.created_at), updated_at = s.updated_at, _read_at = $4"
+	const moved = "created_at = coalesce(s.created_at, t.created_at), updated_at = s.updated_at, _read_at = $5"
 	touch := ""
 	if b.whole() {
 		fmt.Fprintf(&set, ",\n    %s", moved)
@@ -111,8 +115,8 @@ func mergeSQL(b *Batch, stage string) string {
 	return `
 with diff as materialized (
   select t.id,
-         case when $5 then null else (to_jsonb(t) - '_overflow') || coalesce(t._overflow, '{}') end as old,
-         case when $5 then null else (to_jsonb(s) - '_overflow') || coalesce(s._overflow, '{}')
+         case when $4 then null else (to_jsonb(t) - '_overflow') || coalesce(t._overflow, '{}') end as old,
+         case when $4 then null else (to_jsonb(s) - '_overflow') || coalesce(s._overflow, '{}')
               || jsonb_build_object('_unparsed', ` + unparsed + `) end as new
   from ` + tableIdent(b.Table) + ` t
   join ` + stage + ` s on s.id = t.id
