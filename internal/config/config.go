@@ -54,7 +54,8 @@ type HubSpot struct {
 	URL       string  `yaml:"url"`
 	Token     Secret  `yaml:"token"`
 	TokenFile string  `yaml:"token_file"`
-	Share     float64 `yaml:"share"` // of the account's quota that hubpg may use
+	Share     float64 `yaml:"share"`  // of the account's quota that hubpg may use
+	Limits    string  `yaml:"limits"` // real: keep HubSpot's limits; off: only for a sandbox that has none
 }
 
 // Database is where the tables are kept.
@@ -83,7 +84,7 @@ type Log struct {
 // Default returns the configuration of a process that was told nothing.
 func Default() *Config {
 	return &Config{
-		HubSpot: HubSpot{URL: DefaultHubSpotURL, Share: DefaultShare},
+		HubSpot: HubSpot{URL: DefaultHubSpotURL, Share: DefaultShare, Limits: "real"},
 		Proxy:   Proxy{Listen: DefaultProxyListen},
 		HTTP:    HTTP{Listen: DefaultHTTPListen},
 		Log:     Log{Level: "info", Format: "text"},
@@ -175,6 +176,12 @@ func (c *Config) checkHubSpot() error {
 	if c.HubSpot.Share <= 0 || c.HubSpot.Share > 1 {
 		return c.bad("hubspot.share", fmt.Sprintf("%v is not a share", c.HubSpot.Share),
 			"give the part of the account's quota that hubpg may use, over 0 and at most 1")
+	}
+	if c.HubSpot.Limits != "real" && c.HubSpot.Limits != "off" {
+		return c.bad("hubspot.limits", fmt.Sprintf("%q is unknown", c.HubSpot.Limits), "use real, or off for a sandbox without limits")
+	}
+	if host := u.Hostname(); c.HubSpot.Limits == "off" && (host == "hubapi.com" || strings.HasSuffix(host, ".hubapi.com")) {
+		return c.bad("hubspot.limits", "HubSpot has limits", "leave it at real; off is for a sandbox that has none")
 	}
 	return nil
 }

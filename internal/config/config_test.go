@@ -172,6 +172,7 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"url of hubspot":  {change: map[string]string{"HUBPG_HUBSPOT_URL": "api.hubapi.com"}, want: "hubspot.url"},
 		"role":            {args: []string{"--role", "boss"}, want: "role (--role)"},
 		"share":           {args: []string{"--hubspot-share", "1.5"}, want: "hubspot.share"},
+		"limits":          {args: []string{"--hubspot-limits", "off"}, want: "hubspot.limits (--hubspot-limits)"},
 		"schema":          {args: []string{"--schema", "hubpg"}, want: "schema"},
 		"listen":          {args: []string{"--proxy-listen", "6543"}, want: "proxy.listen"},
 		"half tls":        {args: []string{"--proxy-tls-cert", "x.pem"}, want: "proxy.tls_cert"},

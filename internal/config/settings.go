@@ -28,6 +28,8 @@ func settings() []setting {
 			func(c *Config) any { return &c.HubSpot.TokenFile }},
 		{"hubspot.share", "HUBPG_HUBSPOT_SHARE", "hubspot-share", "part of the account's API quota that hubpg may use",
 			func(c *Config) any { return &c.HubSpot.Share }},
+		{"hubspot.limits", "HUBPG_HUBSPOT_LIMITS", "hubspot-limits", "real, or off for a sandbox that has none",
+			func(c *Config) any { return &c.HubSpot.Limits }},
 		{"database.url", "HUBPG_DATABASE_URL", "database-url", "Postgres database that hubpg may own",
 			func(c *Config) any { return &c.Database.URL }},
 		{"proxy.listen", "HUBPG_PROXY_LISTEN", "proxy-listen", "address of the proxy",

@@ -40,12 +40,13 @@ type Config struct {
 	Logger   *slog.Logger
 }
 
-// Quota is how much of one family of HubSpot calls is in use.
+// Quota is one of HubSpot's limits as this process uses it.
 type Quota struct {
-	Family  string  `json:"family"`
-	Limit   float64 `json:"limit_per_second"` // what hubpg allows itself
-	Granted int64   `json:"granted"`
-	Refused int64   `json:"refused"` // 429s
+	Bucket      string     `json:"bucket"`
+	Limit       float64    `json:"limit_per_second"` // what HubSpot allows the account
+	Granted     int64      `json:"granted"`          // calls of this process
+	Waiting     int        `json:"waiting"`
+	PausedUntil *time.Time `json:"paused_until,omitempty"`
 }
 
 //go:embed page.html

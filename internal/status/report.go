@@ -46,7 +46,7 @@ type Table struct {
 }
 
 const selectTables = `
-select schema_name, table_name, kind, phase, rows, expected_rows, progress,
+select schema_name, table_name, kind, phase, rows, expected_rows, (progress / 100)::float8,
        extract(epoch from eta)::float8, extract(epoch from lag)::float8, verified_at,
        coalesce(last_error, ''), coalesce(hint, ''), error_at
 from hubpg.status

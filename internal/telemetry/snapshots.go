@@ -10,7 +10,7 @@ import (
 // Sources are asked at every scrape. Each must answer within the context it is given, or from memory.
 type Sources struct {
 	Proxy  func() Proxy
-	Quota  func() []Quota
+	Quota  func() *Quota // nil where this process spends none
 	Tables func(context.Context) ([]Table, error)
 }
 
@@ -30,13 +30,21 @@ type Proxy struct {
 	HubFailures   int64            // times that the hub lost its connection
 }
 
-// Quota is a snapshot of one family of calls.
+// Quota is a snapshot of the budget of HubSpot calls.
 type Quota struct {
-	Family  string
-	Limit   float64 // calls per second that hubpg allows itself
-	Granted int64   // calls let through
-	Waited  time.Duration
-	Refused int64 // 429s received
+	Buckets        []Bucket
+	Refused        map[string]int64 // 429s, by policy
+	DailyUsed      int              // calls of this database since midnight in the account's time zone
+	DailyRemaining int              // of all apps of the account, as HubSpot last said; negative when not known
+}
+
+// Bucket is one of HubSpot's limits.
+type Bucket struct {
+	Name    string
+	Limit   float64          // calls per second that HubSpot allows
+	Granted map[string]int64 // calls let through, by class
+	Waiting map[string]int   // calls that wait now, by class
+	Paused  bool             // HubSpot has asked for a pause
 }
 
 // Table is the state of one mirrored table.
@@ -55,10 +63,10 @@ const scrapeTimeout = 5 * time.Second
 type snapshots struct {
 	sources Sources
 
-	sessions, sessionsTotal, refusals, ended, cancels, bytes *prometheus.Desc
-	listeners, delivered, cutOff, position, hubFailures      *prometheus.Desc
-	limit, granted, waited, refused                          *prometheus.Desc
-	rows, lag, ready, failing, up                            *prometheus.Desc
+	sessions, sessionsTotal, refusals, ended, cancels, bytes  *prometheus.Desc
+	listeners, delivered, cutOff, position, hubFailures       *prometheus.Desc
+	limit, granted, waiting, paused, refused, used, remaining *prometheus.Desc
+	rows, lag, ready, failing, up                             *prometheus.Desc
 }
 
 func newSnapshots(sources Sources) *snapshots {
@@ -80,10 +88,13 @@ func newSnapshots(sources Sources) *snapshots {
 		position:      desc("hubpg_proxy_log_position", "Newest change that the hub has rung. Behind hubpg.change_counter for long: the hub is stuck."),
 		hubFailures:   desc("hubpg_proxy_hub_failures_total", "Times the hub lost its connection to Postgres. It recovers by itself; growth means an unstable database."),
 
-		limit:   desc("hubpg_quota_limit_calls_per_second", "Rate that hubpg allows itself. Lower than configured: HubSpot asked for less.", "family"),
-		granted: desc("hubpg_quota_calls_total", "Calls let through by the budget.", "family"),
-		waited:  desc("hubpg_quota_wait_seconds_total", "Time spent waiting for quota. Near one second per second and lane: the share is too small.", "family"),
-		refused: desc("hubpg_quota_refused_calls_total", "Calls that HubSpot refused with 429. Any growth: other apps use more than was left to them.", "family"),
+		limit:     desc("hubpg_quota_limit_calls_per_second", "What HubSpot allows the account. Lower than the plan promises: another limit was learned from its headers.", "bucket"),
+		granted:   desc("hubpg_quota_calls_total", "Calls let through by the budget.", "bucket", "class"),
+		waiting:   desc("hubpg_quota_waiting_calls", "Calls that wait for quota now. Many of class fresh for long: the share is too small for the account.", "bucket", "class"),
+		paused:    desc("hubpg_quota_paused", "1 while HubSpot has asked for a pause. Often: other apps of the account use more than was left to them.", "bucket"),
+		refused:   desc("hubpg_quota_refused_calls_total", "Calls that HubSpot refused with 429, by policy. Any growth: other apps use more than was left to them.", "policy"),
+		used:      desc("hubpg_quota_daily_used_calls", "Calls of this database since midnight in the account's time zone."),
+		remaining: desc("hubpg_quota_daily_remaining_calls", "Calls that the account has left today, all apps together. Near zero: tables get stale until midnight."),
 
 		rows:    desc("hubpg_table_rows", "Rows of a mirrored table. A sudden drop deserves a look at hubpg.changes.", "table"),
 		lag:     desc("hubpg_table_lag_seconds", "Time since the table was last verified complete. Growing without end: its lane is stuck.", "table"),
@@ -97,7 +108,7 @@ func newSnapshots(sources Sources) *snapshots {
 func (s *snapshots) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{s.sessions, s.sessionsTotal, s.refusals, s.ended, s.cancels, s.bytes,
 		s.listeners, s.delivered, s.cutOff, s.position, s.hubFailures,
-		s.limit, s.granted, s.waited, s.refused, s.rows, s.lag, s.ready, s.failing, s.up} {
+		s.limit, s.granted, s.waiting, s.paused, s.refused, s.used, s.remaining, s.rows, s.lag, s.ready, s.failing, s.up} {
 		ch <- d
 	}
 }
@@ -132,15 +143,32 @@ func (s *snapshots) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	if s.sources.Quota != nil {
-		for _, q := range s.sources.Quota() {
-			gauge(s.limit, q.Limit, q.Family)
-			counter(s.granted, float64(q.Granted), q.Family)
-			counter(s.waited, q.Waited.Seconds(), q.Family)
-			counter(s.refused, float64(q.Refused), q.Family)
+		if q := s.sources.Quota(); q != nil {
+			s.collectQuota(q, gauge, counter)
 		}
 	}
 	if s.sources.Tables != nil {
 		s.collectTables(gauge)
+	}
+}
+
+func (s *snapshots) collectQuota(q *Quota, gauge, counter func(*prometheus.Desc, float64, ...string)) {
+	for _, b := range q.Buckets {
+		gauge(s.limit, b.Limit, b.Name)
+		gauge(s.paused, number(b.Paused), b.Name)
+		for class, n := range b.Granted {
+			counter(s.granted, float64(n), b.Name, class)
+		}
+		for class, n := range b.Waiting {
+			gauge(s.waiting, float64(n), b.Name, class)
+		}
+	}
+	for policy, n := range q.Refused {
+		counter(s.refused, float64(n), policy)
+	}
+	gauge(s.used, float64(q.DailyUsed))
+	if q.DailyRemaining >= 0 {
+		gauge(s.remaining, float64(q.DailyRemaining))
 	}
 }
 

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"hubpg/hubapi"
+	"hubpg/internal/budget"
+	"hubpg/internal/config"
+	"hubpg/internal/status"
+	"hubpg/internal/telemetry"
+	"hubpg/materialize"
+	"hubpg/migrations"
+	"hubpg/proxy"
+)
+
+// Bounds of starting up.
+const (
+	connectTimeout = 15 * time.Second // to Postgres
+	accountTimeout = 20 * time.Second // to HubSpot, tries included
+)
+
+// Connections to Postgres, besides those of the proxy's clients.
+const (
+	materializeConns = 16
+	proxyConns       = 6
+)
+
+// App is hubpg serve: the roles of one process, wired together. Make it with newApp, which does everything that can
+// fail for a reason the user can mend; then Run it; then Close it.
+type App struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	pool    *pgxpool.Pool
+	metrics *telemetry.Metrics
+	http    net.Listener // nil without http.listen
+	budget  *budget.Budget
+	engine  *materialize.Engine
+	proxy   *proxy.Server
+	drain   time.Duration // how long Run may wait for transactions of clients
+}
+
+// newApp checks the configuration, opens the sockets, brings the database's schema up to date and asks HubSpot whose
+// token it is. An App that is not going to run must be closed.
+func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, drain time.Duration) (_ *App, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &App{cfg: cfg, log: log, drain: drain}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if cfg.HTTP.Listen != "" {
+		if a.http, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP.Listen); err != nil {
+			return nil, listenError(err, "the status page", cfg.HTTP.Listen, "--http-listen")
+		}
+	}
+	if a.pool, err = openPool(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Role.Materializes() {
+		if err := migrate(ctx, a.pool); err != nil {
+			return nil, err
+		}
+	}
+	a.metrics = telemetry.New(version(), telemetry.Sources{Proxy: a.proxyStats, Quota: a.quotaStats, Tables: a.tableStats})
+	if cfg.Role.Materializes() {
+		if err := a.addEngine(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Role.Proxies() {
+		if err := a.addProxy(); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// Run serves until ctx ends or a part fails for good. Everything it started has ended when it returns.
+func (a *App) Run(ctx context.Context) error {
+	g, run := errgroup.WithContext(ctx)
+	if a.http != nil {
+		listener := a.http
+		a.http = nil // serveHTTP closes it
+		g.Go(func() error { return serveHTTP(run, listener, a.handler()) })
+	}
+	if a.engine != nil {
+		g.Go(func() error { return a.budget.Run(run) })
+		g.Go(func() error { return a.engine.Run(run) })
+	}
+	if a.proxy != nil {
+		server := a.proxy
+		g.Go(func() error { return server.Run(run) })
+	}
+	a.log.Info("serving", slog.String("role", string(a.cfg.Role)), slog.String("version", version()))
+	err := g.Wait()
+	a.log.Info("stopped")
+	return endOf(ctx, err)
+}
+
+// Close releases what newApp opened and Run has not closed. It may be called at any time after Run, or instead of it.
+func (a *App) Close() {
+	if a.http != nil {
+		_ = a.http.Close() // nothing was accepted yet
+	}
+	if a.proxy != nil {
+		a.proxy.Close()
+	}
+	if a.pool != nil {
+		a.pool.Close()
+	}
+}
+
+// HTTPURL is the address of the status page, "" without one. It is known before Run.
+func (a *App) HTTPURL() string {
+	if a.http == nil {
+		return ""
+	}
+	return httpURL(a.http)
+}
+
+// ProxyAddr is the address of the proxy, "" without one. It is known before Run.
+func (a *App) ProxyAddr() string {
+	if a.proxy == nil {
+		return ""
+	}
+	return reachable(a.proxy.Addr())
+}
+
+// Status reads the state of the tables.
+func (a *App) Status(ctx context.Context) (*status.Report, error) { return status.Read(ctx, a.pool) }
+
+func (a *App) handler() http.Handler {
+	return status.NewHandler(status.Config{
+		Database: a.pool, Version: version(), Role: string(a.cfg.Role),
+		Quota: a.quota, Metrics: a.metrics.Handler(), Logger: a.log,
+	})
+}
+
+// openPool connects to the database and makes sure that it answers.
+func openPool(ctx context.Context, cfg *config.Config) (*pgxpool.Pool, error) {
+	pool, err := pgxpool.ParseConfig(cfg.Database.URL.Reveal())
+	if err != nil {
+		return nil, err
+	}
+	if !strings.Contains(cfg.Database.URL.Reveal(), "pool_max_conns") {
+		pool.MaxConns = proxyConns
+		if cfg.Role.Materializes() {
+			pool.MaxConns = materializeConns
+		}
+	}
+	if pool.ConnConfig.RuntimeParams["application_name"] == "" {
+		pool.ConnConfig.RuntimeParams["application_name"] = "hubpg"
+	}
+	pool.ConnConfig.ConnectTimeout = connectTimeout
+	p, err := pgxpool.NewWithConfig(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Ping(ctx); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// migrate brings schema hubpg up to date on a connection of its own.
+func migrate(ctx context.Context, pool *pgxpool.Pool) error {
+	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig.Copy())
+	if err != nil {
+		return err
+	}
+	err = migrations.Up(ctx, conn)
+	return errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+}
+
+// addEngine builds client, budget and engine for the account that the token belongs to.
+func (a *App) addEngine(ctx context.Context) error {
+	account, err := a.account(ctx)
+	if err != nil {
+		return err
+	}
+	a.budget = budget.New(a.pool, budget.Config{
+		PortalID: account.PortalID, Location: account.Location(), Share: a.cfg.HubSpot.Share,
+		Unlimited: a.cfg.HubSpot.Limits == "off",
+	})
+	client, err := hubapi.New(a.cfg.HubSpot.URL, hubapi.StaticToken(a.cfg.HubSpot.Token.Reveal()),
+		hubapi.WithLimiter(a.budget), hubapi.WithLogger(a.log), hubapi.WithProductVersion(version()),
+		hubapi.WithObserver(a.observeCall))
+	if err != nil {
+		return err
+	}
+	a.engine, err = materialize.New(materialize.Config{
+		Pool: a.pool, Client: client, Schema: a.cfg.Schema, RowNotify: a.cfg.Notify == "rows",
+		Meter: meter{a.metrics}, Logger: a.log,
+	})
+	return err
+}
+
+// account asks HubSpot whose token it is. A HubSpot that cannot be reached is an error only when the database does not
+// know the account yet: tables that are there are worth serving, and the lanes keep trying.
+func (a *App) account(ctx context.Context) (account hubapi.Account, err error) {
+	known, zone, err := a.knownAccount(ctx)
+	if err != nil {
+		return account, err
+	}
+	client, err := hubapi.New(a.cfg.HubSpot.URL, hubapi.StaticToken(a.cfg.HubSpot.Token.Reveal()),
+		hubapi.WithProductVersion(version()))
+	if err != nil {
+		return account, fail(err, "leave hubspot.url out for HubSpot itself, or give the URL of a sandbox",
+			"hubspot.url cannot be used: %s", cause(err))
+	}
+	probe, cancel := context.WithTimeout(ctx, accountTimeout)
+	defer cancel()
+	account, err = client.GetAccount(probe)
+	if _, away := errors.AsType[*hubapi.UnavailableError](err); (away || probe.Err() != nil) && ctx.Err() == nil && known != 0 {
+		a.log.Warn("hubspot is away, serving what is stored", slog.String("error", err.Error()))
+		return hubapi.Account{PortalID: known, TimeZone: zone}, nil
+	}
+	if err != nil {
+		return account, fmt.Errorf("ask HubSpot for the account: %w", err)
+	}
+	if known != 0 && known != account.PortalID {
+		return account, fail(nil, "use another database, or another schema with --schema",
+			"schema %s holds HubSpot account %d, but the token belongs to account %d", a.cfg.Schema, known, account.PortalID)
+	}
+	return account, nil
+}
+
+// knownAccount is the account whose tables are in the schema, 0 when there is none.
+func (a *App) knownAccount(ctx context.Context) (portal int64, zone string, err error) {
+	err = a.pool.QueryRow(ctx, "select portal_id, time_zone from hubpg.accounts where schema_name = $1", a.cfg.Schema).
+		Scan(&portal, &zone)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, "", nil
+	}
+	return portal, zone, err
+}
+
+func (a *App) addProxy() (err error) {
+	a.proxy, err = proxy.New(proxy.Config{
+		Listen: a.cfg.Proxy.Listen, Upstream: a.cfg.Database.URL.Reveal(),
+		TLS:     proxy.TLS{CertFile: a.cfg.Proxy.TLSCert, KeyFile: a.cfg.Proxy.TLSKey},
+		Changes: a.pool, Schemas: []string{a.cfg.Schema}, DrainTimeout: a.drain, Logger: a.log,
+	})
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {
+		return listenError(err, "the proxy", a.cfg.Proxy.Listen, "--proxy-listen")
+	}
+	return err
+}

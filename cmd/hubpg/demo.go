@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"hubpg/internal/config"
+	"hubpg/internal/pgtest"
+	"hubpg/internal/sandbox"
+)
+
+// demoOptions are the flags of hubpg demo.
+type demoOptions struct {
+	proxy, http   string
+	data          string
+	contacts      int
+	contactsGiven bool
+	quiet         bool
+	exitWhenReady bool
+	logLevel      string
+}
+
+// demoDrain is how long a stopping demo waits for transactions of its clients.
+const demoDrain = 3 * time.Second
+
+func (p *Program) demoCommand() *cobra.Command {
+	var o demoOptions
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run everything on this machine with a simulated HubSpot",
+		Long: "Start a private Postgres, a simulated HubSpot account in which records keep changing, and hubpg serve\n" +
+			"against both. It prints, one line each: sandbox URL (its token is sandbox), direct URL (the database\n" +
+			"itself) and, once the first backfill is complete, ready URL (through the proxy). Ctrl-C stops all of\n" +
+			"it; the next run goes on with the same data.",
+		Example: "  hubpg demo\n  psql postgres://hubpg@127.0.0.1:6543/hubpg -c 'select count(*) from hubspot.contacts'",
+		Args:    noArguments,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.proxy, "proxy", config.DefaultProxyListen, "address of the proxy")
+	flags.StringVar(&o.http, "http", config.DefaultHTTPListen, "address of the status page, health checks and metrics")
+	flags.StringVar(&o.data, "data", "", "directory of the data (default: a cache directory that is used again)")
+	flags.IntVar(&o.contacts, "contacts", sandbox.DefaultContacts, "number of contacts; the other objects grow with it")
+	flags.BoolVar(&o.quiet, "quiet-sandbox", false, "no record changes by itself")
+	flags.BoolVar(&o.exitWhenReady, "exit-when-ready", false, "stop once the first backfill is complete")
+	flags.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o.contactsGiven = flags.Changed("contacts")
+		if o.contacts < 1 {
+			return usageError{problem: "--contacts must be at least 1", command: cmd.CommandPath()}
+		}
+		return p.runDemo(cmd.Context(), o)
+	}
+	return cmd
+}
+
+// runDemo starts the parts from the ground up and stops them from the top down.
+func (p *Program) runDemo(ctx context.Context, o demoOptions) (err error) {
+	if err := probe(ctx, o); err != nil {
+		return err
+	}
+	scr := newScreen(p.Stderr)
+	defer scr.close()
+	h, err := openHome(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.close()) }()
+	db, err := startDatabase(ctx, h, scr)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		scr.say("stopping Postgres")
+		err = errors.Join(err, db.Stop())
+	}()
+	url, err := prepareDatabase(ctx, db, h)
+	if err != nil {
+		return err
+	}
+	return p.withSandbox(ctx, o, h, scr, func(ctx context.Context, sandboxURL string) error {
+		if _, err := fmt.Fprintf(p.Stdout, "sandbox %s\ndirect %s\n", sandboxURL, url); err != nil {
+			return err
+		}
+		return p.demoServe(ctx, o, db, scr, sandboxURL, url)
+	})
+}
+
+// probe finds out early that a port is taken, and names the demo's own flag.
+func probe(ctx context.Context, o demoOptions) error {
+	for _, a := range []struct{ what, address, flag string }{
+		{"the proxy", o.proxy, "--proxy"}, {"the status page", o.http, "--http"},
+	} {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.address)
+		if err != nil {
+			return listenError(err, a.what, a.address, a.flag)
+		}
+		if err := listener.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withSandbox runs the simulated account around work, and keeps its state when work has ended: what the mirror holds
+// by then, the kept state holds too.
+func (p *Program) withSandbox(ctx context.Context, o demoOptions, h *home, scr *screen,
+	work func(ctx context.Context, url string) error,
+) (err error) {
+	account, err := h.account(o)
+	if err != nil {
+		return err
+	}
+	listener, err := listenPreferring(ctx, defaultSandboxListen)
+	if err != nil {
+		return listenError(err, "the sandbox", "127.0.0.1", "--data")
+	}
+	around, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, around := errgroup.WithContext(around)
+	g.Go(func() error { return account.Run(around) })
+	g.Go(func() error { return serveHTTP(around, listener, account) })
+
+	inner, cancel := context.WithCancelCause(ctx)
+	defer context.AfterFunc(around, func() { cancel(errors.New("the sandbox has stopped")) })()
+	err = work(inner, httpURL(listener))
+	cancel(nil)
+	stop()
+	err = errors.Join(err, endOf(around, g.Wait()))
+	scr.say("keeping the sandbox's data")
+	return errors.Join(err, h.keep(account))
+}
+
+// listenPreferring listens on address, or on any free port of its host when that one is taken.
+func listenPreferring(ctx context.Context, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	if listener, err := lc.Listen(ctx, "tcp", address); err == nil {
+		return listener, nil
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return lc.Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+}
+
+// demoServe runs hubpg serve against the sandbox and the private database until ctx ends.
+func (p *Program) demoServe(ctx context.Context, o demoOptions, db *pgtest.Cluster, scr *screen, sandboxURL, url string) error {
+	c := config.Default()
+	c.HubSpot = config.HubSpot{URL: sandboxURL, Token: sandbox.DefaultToken, Share: 1}
+	c.Database.URL = config.Secret(url)
+	c.Proxy.Listen, c.HTTP.Listen = o.proxy, o.http
+	c.Log.Level = o.logLevel
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	level, err := c.Log.SlogLevel()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(scr, &slog.HandlerOptions{Level: level}))
+	app, err := newApp(ctx, c, log, demoDrain)
+	if err != nil {
+		return err
+	}
+	defer app.Close()
+	scr.say("status page %s", app.HTTPURL())
+	ready := proxyURL(app.ProxyAddr())
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return app.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-db.Done():
+			return fail(nil, "see the end of "+db.LogFile(), "the private Postgres has stopped")
+		}
+	})
+	g.Go(func() error {
+		if err := scr.follow(ctx, app); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		_, err := fmt.Fprintf(p.Stdout, "ready %s\n", ready)
+		if o.exitWhenReady {
+			cancel()
+		}
+		return err
+	})
+	err = g.Wait()
+	scr.say("stopped")
+	return endOf(ctx, err)
+}
+
+// proxyURL is the address of the demo's database through the proxy.
+func proxyURL(address string) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", demoRole, address, demoDatabase)
+}

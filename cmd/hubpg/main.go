@@ -1,0 +1,36 @@
+// Command hubpg keeps a HubSpot account live in Postgres and serves it over the Postgres protocol.
+//
+//	hubpg demo      everything on this machine, with a simulated HubSpot: no account, no set-up
+//	hubpg serve     the real thing: keeps tables true, serves them and rings LISTENing clients
+//	hubpg sandbox   the simulated HubSpot alone
+//	hubpg status    how complete and how fresh each table is
+//	hubpg verify    compares every row with HubSpot
+//	hubpg config    prints the settings in force
+//
+// Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one line on standard error, with the next step on a
+// second one.
+//
+// Each verb is one file. app.go is the composition root: the only place where the proxy, the materializer, HubSpot and
+// Postgres are wired together. The program can be run in process, as the tests do: [Program.Run] takes its arguments,
+// environment and streams and ends everything it started before it returns.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+// run gives the program a context that the first signal ends. A second signal ends the process.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)() // the next signal has its default effect again
+	p := &Program{Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv}
+	return p.Run(ctx, os.Args[1:])
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"hubpg/hubapi"
+	"hubpg/internal/status"
+	"hubpg/internal/telemetry"
+	"hubpg/materialize"
+)
+
+// What the parts count, in the words of those who show it.
+
+var _ materialize.Meter = meter{}
+
+// meter hands steps of lanes to the metrics.
+type meter struct{ metrics *telemetry.Metrics }
+
+// Step counts one.
+func (m meter) Step(s materialize.Step) {
+	m.metrics.ObserveStep(telemetry.Step{Lane: string(s.Lane), Rows: s.Rows, Took: s.Took, Failed: s.Err != nil})
+}
+
+func (a *App) observeCall(c hubapi.Call) {
+	a.metrics.ObserveCall(telemetry.Call{Family: c.Family, Class: string(c.Class), Status: c.Status, Took: c.Duration})
+}
+
+func (a *App) proxyStats() telemetry.Proxy {
+	if a.proxy == nil {
+		return telemetry.Proxy{}
+	}
+	s := a.proxy.Stats()
+	return telemetry.Proxy{
+		Sessions: s.Sessions, SessionsTotal: s.SessionsTotal, Refused: s.Refused, Ended: s.Ended,
+		BytesIn: s.BytesIn, BytesOut: s.BytesOut, Cancels: s.Cancels,
+		Listeners: s.Listeners, Delivered: s.Delivered, CutOff: s.CutOff, Position: s.HubPosition, HubFailures: s.HubFailures,
+	}
+}
+
+func (a *App) tableStats(ctx context.Context) ([]telemetry.Table, error) {
+	report, err := status.Read(ctx, a.pool)
+	if err != nil {
+		return nil, err
+	}
+	tables := make([]telemetry.Table, 0, len(report.Tables))
+	for _, t := range report.Tables {
+		lag := time.Duration(-1)
+		if t.Lag != nil {
+			lag = time.Duration(*t.Lag * float64(time.Second))
+		}
+		tables = append(tables, telemetry.Table{
+			Name: t.Schema + "." + t.Name, Rows: float64(t.Rows), Lag: lag, Ready: t.Phase == "live", Error: t.Error != "",
+		})
+	}
+	return tables, nil
+}

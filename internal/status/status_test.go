@@ -1,0 +1,153 @@
+package status_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"hubpg/internal/pgtest"
+	"hubpg/internal/status"
+	"hubpg/migrations"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const account = `
+insert into hubpg.accounts (portal_id, schema_name) values (1, 'hubspot');
+insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, phase, row_count, expected_rows, verified_at)
+values (1, 'contacts', 'object', '0-1', 'contacts', 'contact', 'live', 2000, 2000, now() - interval '90 seconds')`
+
+const unfinished = `
+insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, phase, row_count, expected_rows)
+values (1, 'deals', 'object', '0-3', 'deals', 'deal', 'backfill', 100, 500);
+insert into hubpg.cursors (portal_id, table_name, lane, position)
+values (1, 'deals', 'backfill', '{"rows": 100, "of": 500, "seconds": 10}')`
+
+const degraded = `
+insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, phase, last_error, hint, error_at)
+values (1, 'quotes', 'object', '0-14', 'quotes', 'quote', 'degraded', 'scope <missing>', 'add the scope', now())`
+
+func database(t *testing.T, statements ...string) *pgxpool.Pool {
+	t.Helper()
+	pool := pgtest.Migrated(t, migrations.Up).Pool(t)
+	for _, sql := range statements {
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return pool
+}
+
+func get(t *testing.T, db status.Database, path string) (int, string) {
+	t.Helper()
+	h := status.NewHandler(status.Config{
+		Database: db, Version: "v1", Role: "all",
+		Quota: func() []status.Quota { return []status.Quota{{Bucket: "search", Limit: 5, Granted: 12345}} },
+	})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+	return w.Code, w.Body.String()
+}
+
+func TestReportShowsProgressLagAndRemedy(t *testing.T) {
+	t.Parallel()
+	r, err := status.Read(t.Context(), database(t, account, unfinished, degraded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Ready || !strings.Contains(r.Reason, "deals") {
+		t.Errorf("ready %v, reason %q", r.Ready, r.Reason)
+	}
+	byName := map[string]status.Table{}
+	for _, table := range r.Tables {
+		byName[table.Name] = table
+	}
+	if lag := byName["contacts"].Lag; lag == nil || *lag < 90 || *lag > 600 {
+		t.Errorf("lag of contacts: %v", lag)
+	}
+	deals := byName["deals"]
+	if deals.Progress == nil || *deals.Progress != 0.2 || deals.ETA == nil || *deals.ETA != 40 {
+		t.Errorf("progress %v, ETA %v", deals.Progress, deals.ETA)
+	}
+	if q := byName["quotes"]; q.Error == "" || q.Hint != "add the scope" {
+		t.Errorf("quotes: %+v", q)
+	}
+	var text strings.Builder
+	if err := r.WriteTable(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"hubspot.deals", "20%", "40s", "add the scope", "not ready: table deals"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%q is not in\n%s", want, text.String())
+		}
+	}
+}
+
+func TestReadyzWaitsForEveryTableThatCanBeFilled(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	if code, body := get(t, db, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "has not been read yet") {
+		t.Errorf("empty: %d %s", code, body)
+	}
+	db = database(t, account, unfinished)
+	code, body := get(t, db, "/readyz")
+	var answer struct {
+		OK     bool
+		Reason string
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil {
+		t.Fatal(err)
+	}
+	if code != http.StatusServiceUnavailable || answer.OK || !strings.Contains(answer.Reason, "deals") {
+		t.Errorf("unfinished: %d %s", code, body)
+	}
+	if code, body := get(t, database(t, account, degraded), "/readyz"); code != http.StatusOK {
+		t.Errorf("a degraded table holds the others up: %d %s", code, body)
+	}
+}
+
+func TestHealthzSaysWhetherPostgresAnswers(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	if code, body := get(t, db, "/healthz"); code != http.StatusOK {
+		t.Errorf("%d %s", code, body)
+	}
+	db.Close()
+	for _, path := range []string{"/healthz", "/readyz", "/status.json"} {
+		if code, body := get(t, db, path); code != http.StatusServiceUnavailable || !strings.Contains(body, "unreachable") {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+}
+
+func TestPageShowsTablesAndEscapes(t *testing.T) {
+	t.Parallel()
+	code, body := get(t, database(t, account, unfinished, degraded), "/")
+	if code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
+	for _, want := range []string{"hubspot.contacts", "2 000", "scope &lt;missing&gt;", "add the scope", "12 345", "Not ready"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not on the page\n%s", want, body)
+		}
+	}
+	if strings.Contains(body, "http://") || strings.Contains(body, "https://") {
+		t.Error("the page needs something from outside")
+	}
+}
+
+func TestDatabaseWithoutSchemaIsNamed(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t).Pool(t)
+	if _, err := status.Read(t.Context(), pool); !errors.Is(err, status.ErrNoSchema) {
+		t.Errorf("got %v", err)
+	}
+	if code, body := get(t, pool, "/"); code != http.StatusOK || !strings.Contains(body, status.ErrNoSchema.Error()) {
+		t.Errorf("%d %s", code, body)
+	}
+}
