@@ -1,0 +1,108 @@
+package pgwire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// readerBuffer is the size at which a Reader's buffer starts.
+const readerBuffer = 4096
+
+// Reader takes messages from a stream one at a time. It is meant for the handshake; a [Pump] carries the rest.
+type Reader struct {
+	src     io.Reader
+	limit   int // largest message that Read accepts
+	buf     []byte
+	r, w    int
+	pending int // bytes of the message handed out by the last Read
+}
+
+// NewReader returns a Reader of src that refuses to hold a message of more than limit bytes, header included.
+func NewReader(src io.Reader, limit int) *Reader {
+	return &Reader{src: src, limit: limit, buf: make([]byte, min(readerBuffer, max(limit, HeaderLen)))}
+}
+
+// Peek returns the header of the next message and consumes nothing.
+func (r *Reader) Peek() (Header, error) {
+	r.release()
+	if err := r.fill(HeaderLen); err != nil {
+		return Header{}, err
+	}
+	return parseHeader(r.buf[r.r:r.w], MaxMessage)
+}
+
+// Read returns the next message whole, header included. The bytes belong to the Reader and are valid until its next
+// call. It returns [ErrTooLarge] and consumes nothing if the message is larger than the limit.
+func (r *Reader) Read() (Header, []byte, error) {
+	h, err := r.Peek()
+	if err != nil {
+		return Header{}, nil, err
+	}
+	if h.Size > r.limit {
+		return Header{}, nil, fmt.Errorf("%w: type %q has %d bytes, at most %d allowed", ErrTooLarge, h.Type, h.Size, r.limit)
+	}
+	if err := r.fill(h.Size); err != nil {
+		return Header{}, nil, err
+	}
+	r.pending = h.Size
+	return h, r.buf[r.r : r.r+h.Size], nil
+}
+
+// Forward copies the next message, of any size up to [MaxMessage], to dst without holding it.
+func (r *Reader) Forward(dst io.Writer) (Header, error) {
+	h, err := r.Peek()
+	if err != nil {
+		return Header{}, err
+	}
+	for left := h.Size; left > 0; {
+		if r.r == r.w {
+			if err := r.fill(1); err != nil {
+				return h, err
+			}
+		}
+		n := min(left, r.w-r.r)
+		if _, err := dst.Write(r.buf[r.r : r.r+n]); err != nil {
+			return h, fmt.Errorf("forward message: %w", err)
+		}
+		r.r += n
+		left -= n
+	}
+	return h, nil
+}
+
+// Rest gives up the bytes that were read from the stream but not consumed, for whoever reads it next. They stay
+// valid; the Reader may not be used again.
+func (r *Reader) Rest() []byte {
+	r.release()
+	rest := r.buf[r.r:r.w]
+	r.buf, r.r, r.w = nil, 0, 0
+	return rest
+}
+
+func (r *Reader) release() {
+	r.r += r.pending
+	r.pending = 0
+}
+
+// fill makes at least n bytes available. Its callers have checked n against a cap.
+func (r *Reader) fill(n int) error {
+	if r.w-r.r >= n {
+		return nil
+	}
+	if r.r > 0 {
+		r.w = copy(r.buf, r.buf[r.r:r.w])
+		r.r = 0
+	}
+	if len(r.buf) < n {
+		grown := make([]byte, n)
+		copy(grown, r.buf[:r.w])
+		r.buf = grown
+	}
+	got, err := io.ReadAtLeast(r.src, r.buf[r.w:], n-r.w)
+	r.w += got
+	if errors.Is(err, io.EOF) && r.w > r.r {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}

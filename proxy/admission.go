@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"net"
+	"sync"
+
+	"hubpg/internal/pgwire"
+)
+
+// admission counts connections against the limits. A connection over a limit is still let in, as one of a few, to be
+// told so.
+type admission struct {
+	limits Limits
+
+	mu        sync.Mutex // guards below
+	total     int
+	refusing  int
+	addresses map[string]int
+}
+
+// verdict is what admission decided; its zero value is a connection within the limits.
+type verdict struct {
+	err    *pgwire.Error
+	reason refusal
+}
+
+// admit reports false for a connection that must be closed without a word. Every true needs one release.
+func (a *admission) admit(conn net.Conn) (verdict, bool) {
+	address := addressOf(conn)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var v verdict
+	switch {
+	case a.total >= a.limits.Sessions:
+		v = verdict{errTooManySessions(), refusedSessions}
+	case address != "" && a.addresses[address] >= a.limits.SessionsPerAddress:
+		v = verdict{errTooManyFromAddress(), refusedAddress}
+	default:
+		a.total++
+		a.addresses[address]++
+		return v, true
+	}
+	if a.refusing >= refusalSlots {
+		return v, false
+	}
+	a.refusing++
+	return v, true
+}
+
+func (a *admission) release(conn net.Conn, v verdict) {
+	address := addressOf(conn)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if v.err != nil {
+		a.refusing--
+		return
+	}
+	a.total--
+	if a.addresses[address]--; a.addresses[address] == 0 {
+		delete(a.addresses, address)
+	}
+}
+
+// addressOf returns a client's address without its port; empty for a Unix socket.
+func addressOf(conn net.Conn) string {
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.IP.String()
+	}
+	return ""
+}

@@ -1,0 +1,251 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"hubpg/internal/pgwire"
+)
+
+// maxServerLogin caps one message of Postgres before the session is ready.
+const maxServerLogin = 64 << 10
+
+// errNeedPassword ends a relayed login in which Postgres asked for something that cannot be relayed.
+var errNeedPassword = errors.New("SCRAM cannot be relayed between two TLS connections")
+
+// login is a session on its way from the start-up packet to the first ReadyForQuery.
+type login struct {
+	*session
+	client *pgwire.Reader
+	server *pgwire.Reader
+	sent   int // messages taken from the client
+	out    []byte
+}
+
+// authenticate brings the client's session up in Postgres. On return both sides are ready for queries. A
+// *pgwire.Error is for the client to see; any other error is not, or was sent already.
+func (v *session) authenticate(ctx context.Context) error {
+	l := &login{session: v, client: pgwire.NewReader(v.client, maxLogin)}
+	l.out = appendNegotiation(nil, v.startup)
+	err := errNeedPassword
+	if v.server.config.Auth != AuthPassword {
+		err = l.relay(ctx)
+	}
+	if errors.Is(err, errNeedPassword) {
+		err = l.password(ctx)
+	}
+	if err == nil {
+		v.clientRest = l.client.Rest()
+	}
+	return err
+}
+
+// relay passes the exchange between client and Postgres on as it is.
+func (l *login) relay(ctx context.Context) error {
+	u, err := l.session.server.dial(ctx)
+	if err != nil {
+		return l.unreachable(err)
+	}
+	l.use(u)
+	if err := u.conn.SetDeadline(l.deadline); err != nil {
+		return l.unreachable(err)
+	}
+	if _, err := u.conn.Write(pgwire.AppendStartup(nil, pgwire.Protocol30, l.startup.Parameters)); err != nil {
+		return l.unreachable(err)
+	}
+	l.server = pgwire.NewReader(u.conn, maxServerLogin)
+	for {
+		ready, err := l.step()
+		if err != nil {
+			if errors.Is(err, errNeedPassword) {
+				u.conn.Close()
+			}
+			return err
+		}
+		if ready {
+			l.serverRest = l.server.Rest()
+			return u.conn.SetDeadline(time.Time{})
+		}
+	}
+}
+
+// step passes on one message of Postgres and, if that asks for one, the client's answer. It reports whether the
+// session is ready.
+func (l *login) step() (bool, error) {
+	h, message, err := l.server.Read()
+	if err != nil {
+		return false, l.unreachable(fmt.Errorf("log in to Postgres: %w", err))
+	}
+	switch h.Type {
+	case 'R':
+		return false, l.authentication(message)
+	case 'K':
+		pid, key, err := pgwire.ParseBackendKeyData(message)
+		if err != nil {
+			return false, l.unreachable(err)
+		}
+		l.upstream.pid, l.upstream.key = pid, key
+		l.appendKey()
+	case 'v': // Postgres was asked for 3.0 without extensions; what the client asked for was answered already
+	default:
+		l.out = append(l.out, message...)
+	}
+	switch h.Type {
+	case 'Z':
+		return true, l.flush()
+	case 'E':
+		if err := l.flush(); err != nil {
+			return false, err
+		}
+		return false, errRefusedByServer
+	}
+	return false, nil
+}
+
+// errRefusedByServer ends a login that Postgres refused with an error that the client has seen.
+var errRefusedByServer = errors.New("login refused by Postgres")
+
+func (l *login) authentication(message []byte) error {
+	code, mechanisms, err := pgwire.ParseAuthentication(message)
+	if err != nil {
+		return l.unreachable(err)
+	}
+	switch code {
+	case pgwire.AuthOK:
+		l.out = append(l.out, message...)
+		l.loggedIn = true
+		return nil
+	case pgwire.AuthSASLFinal:
+		l.out = append(l.out, message...)
+		return nil
+	case pgwire.AuthSASL:
+		if l.cannotRelaySCRAM() {
+			return errNeedPassword
+		}
+		l.out = pgwire.AppendSASL(l.out, l.relayable(mechanisms))
+	default:
+		l.out = append(l.out, message...)
+	}
+	answer, err := l.ask()
+	if err != nil {
+		return err
+	}
+	if _, err := l.upstream.conn.Write(answer); err != nil {
+		return l.unreachable(err)
+	}
+	return nil
+}
+
+// cannotRelaySCRAM: with TLS on both sides a client that binds the channel binds it to the proxy's certificate, and
+// one that is told that binding is impossible is taken by Postgres for the victim of a downgrade.
+func (l *login) cannotRelaySCRAM() bool {
+	if l.session.server.config.Auth != AuthAuto || !l.secure || l.upstream.tls == nil {
+		return false
+	}
+	conn, ok := l.upstream.conn.(*tls.Conn)
+	return ok && !l.session.server.tls.sameAs(conn.ConnectionState())
+}
+
+// relayable drops the mechanism that needs TLS where the client has none: libpq refuses to be offered it there.
+func (l *login) relayable(mechanisms []string) []string {
+	if l.secure {
+		return mechanisms
+	}
+	return slices.DeleteFunc(mechanisms, func(m string) bool { return m == "SCRAM-SHA-256-PLUS" })
+}
+
+// ask sends what is due to the client and returns its answer, a message of type p.
+func (l *login) ask() ([]byte, error) {
+	if err := l.flush(); err != nil {
+		return nil, err
+	}
+	if l.sent++; l.sent > maxLoginMessages {
+		return nil, errLoginTooLong()
+	}
+	h, message, err := l.client.Read()
+	switch {
+	case errors.Is(err, pgwire.ErrTooLarge):
+		return nil, errLoginTooLong()
+	case errors.Is(err, pgwire.ErrFraming):
+		return nil, errProtocol(err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, errLoginTimeout()
+	case err != nil:
+		return nil, fmt.Errorf("read authentication of client: %w", err)
+	case h.Type != 'p':
+		return nil, errProtocol(fmt.Errorf("expected password response, got message type %q", h.Type))
+	}
+	return message, nil
+}
+
+// password takes the client's password inside its TLS and logs in to Postgres with it.
+func (l *login) password(ctx context.Context) error {
+	if !l.secure {
+		return errTLSRequired()
+	}
+	l.out = pgwire.AppendPasswordRequest(l.out)
+	answer, err := l.ask()
+	if err != nil {
+		return err
+	}
+	secret, err := pgwire.ParsePassword(answer)
+	if err != nil {
+		return errProtocol(err)
+	}
+	in, err := l.session.server.login(ctx, l.startup, secret)
+	if err != nil {
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
+			l.out = wireError(refused).Append(l.out)
+			return errors.Join(errRefusedByServer, l.flush())
+		}
+		return l.unreachable(err)
+	}
+	l.use(in.upstream)
+	l.loggedIn = true
+	l.out = pgwire.AppendAuthenticationOK(l.out)
+	for _, p := range in.status {
+		l.out = pgwire.AppendParameterStatus(l.out, p.Name, p.Value)
+	}
+	l.appendKey()
+	for _, n := range in.notices {
+		l.out = n.AppendNotice(l.out)
+	}
+	l.out = pgwire.AppendReady(l.out, 'I')
+	return l.flush()
+}
+
+// use makes u the session's connection to Postgres.
+func (l *login) use(u *upstream) { l.upstream = u }
+
+// appendKey tells the client its process id and a cancel key of the proxy's.
+func (l *login) appendKey() {
+	version := negotiated(l.startup.Version)
+	key := l.session.server.keys.add(l.session, l.upstream.pid, version)
+	l.out = pgwire.AppendBackendKeyData(l.out, l.upstream.pid, key)
+}
+
+// unreachable keeps the cause for the log and tells the client as much as helps.
+func (l *login) unreachable(err error) error {
+	l.cause = err
+	l.ending(endUnreachable)
+	return errUnreachable(err)
+}
+
+func (l *login) flush() error {
+	if len(l.out) == 0 {
+		return nil
+	}
+	_, err := l.session.client.Write(l.out)
+	l.out = l.out[:0]
+	if err != nil {
+		return fmt.Errorf("write to client: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+
+	"hubpg/internal/pgwire"
+)
+
+// back is the filter of what Postgres says to the client.
+type back struct {
+	*session
+	ctx     context.Context
+	outHeld bool // out is held by this goroutine
+	muHeld  bool // mu is held by this goroutine
+}
+
+// errToClient marks a failure to write to the client.
+var errToClient = errors.New("write to client")
+
+// runBack relays Postgres's messages until it closes the connection, then ends the session.
+func (v *session) runBack(ctx context.Context) {
+	b := &back{session: v, ctx: ctx}
+	defer v.recover()
+	defer v.hangUp()
+	defer b.unlock()
+	pump := pgwire.NewPump(v.upstream.conn, v.serverRest, b)
+	defer pump.Close()
+	v.serverRest = nil
+	err := pump.Run()
+	switch {
+	case errors.Is(err, errToClient):
+		v.ending(endClient)
+	case v.farewell.Load() && !v.fatal:
+		// The end that the client asked for.
+	default:
+		v.out.Lock()
+		defer v.out.Unlock()
+		v.finish(errUpstreamLost(), endServer)
+	}
+}
+
+// unlock gives back what a panic left locked.
+func (b *back) unlock() {
+	if b.muHeld {
+		b.mu.Unlock()
+	}
+	if b.outHeld {
+		b.out.Unlock()
+	}
+}
+
+// Begin implements [pgwire.Filter].
+func (b *back) Begin() {
+	b.out.Lock()
+	b.outHeld = true
+	b.mu.Lock()
+	b.muHeld = true
+}
+
+// Scanned implements [pgwire.Filter].
+func (b *back) Scanned() {
+	b.muHeld = false
+	b.mu.Unlock()
+}
+
+// Header implements [pgwire.Filter].
+func (b *back) Header(typ byte, _ int) bool {
+	switch typ {
+	case 'Z':
+		return true
+	case 'A', 'N', 'S': // may come at any time and change nothing
+		return false
+	case 'E':
+		b.ledger.errored = true
+	case 'G', 'W':
+		b.ledger.copyIn()
+	}
+	b.idle, b.fatal = false, typ == 'E'
+	return typ == 'C' && b.listener != nil && b.ledger.listens()
+}
+
+// Take implements [pgwire.Filter].
+func (b *back) Take(message []byte) []byte {
+	if message[0] == 'Z' {
+		b.readyForQuery(message)
+		return message
+	}
+	return b.listener.complete(b.ctx, message)
+}
+
+func (b *back) readyForQuery(message []byte) {
+	if len(message) != pgwire.HeaderLen+1 {
+		return
+	}
+	status := message[pgwire.HeaderLen]
+	if b.listener != nil {
+		b.listener.ready(b.ctx, status)
+	}
+	b.ledger.answer(status)
+	b.idle, b.fatal = status == 'I', false
+}
+
+// Write implements [pgwire.Filter].
+func (b *back) Write(chunk []byte, boundary bool) error {
+	defer func() {
+		b.outHeld = false
+		b.out.Unlock()
+	}()
+	if len(chunk) > 0 {
+		b.server.counters.bytesOut.Add(int64(len(chunk)))
+		b.boundary = false
+		if _, err := b.client.Write(chunk); err != nil {
+			return errors.Join(errToClient, err)
+		}
+		b.boundary = boundary
+	}
+	if b.listener != nil {
+		if err := b.listener.flush(); err != nil {
+			return errors.Join(errToClient, err)
+		}
+	}
+	if b.draining.Load() && b.quiet() {
+		b.finish(errDraining(), endDrain)
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Auth says how a client proves to Postgres who it is.
+type Auth string
+
+// The ways to authenticate. Postgres always decides; the proxy keeps no passwords.
+const (
+	// AuthAuto relays the exchange, except where TLS on both sides makes relaying SCRAM impossible: there it does
+	// what AuthPassword does.
+	AuthAuto Auth = "auto"
+	// AuthRelay passes every authentication message on as it is.
+	AuthRelay Auth = "relay"
+	// AuthPassword asks for the password inside the client's TLS and logs in to Postgres with it.
+	AuthPassword Auth = "password"
+)
+
+// Defaults of [Config] and [Limits].
+const (
+	DefaultListen       = "127.0.0.1:6432"
+	DefaultDrainTimeout = 30 * time.Second
+	DefaultPoll         = 3 * time.Second
+
+	DefaultSessions           = 10_000
+	DefaultSessionsPerAddress = 5_000
+	DefaultLoginTimeout       = 30 * time.Second
+	DefaultConnectTimeout     = 10 * time.Second
+	DefaultListenerQueue      = 16_384
+	DefaultCutOffGrace        = 5 * time.Second
+)
+
+// maxLogin caps one authentication message of a client; Postgres's own cap for tokens.
+const maxLogin = 65_535
+
+// maxLoginMessages caps how many messages a client may send before it is authenticated.
+const maxLoginMessages = 16
+
+// Config says what to serve. The zero value of every field but Upstream is its default.
+type Config struct {
+	// Listen is the TCP address to serve; DefaultListen if empty, "none" for no TCP.
+	Listen string
+	// Socket is a directory for a Unix socket named as Postgres names its own; none if empty.
+	Socket string
+	// Upstream is the connection string of the Postgres behind the proxy. Clients log in as themselves: of the string
+	// only hosts, ports and the ssl… settings are used. Without sslmode a host that is not local must verify.
+	Upstream string
+	// Auth is AuthAuto if empty.
+	Auth Auth
+	// TLS is the certificate shown to clients; without one the proxy speaks plain text only.
+	TLS TLS
+	// Changes is a pool on the database that holds the change log, for the LISTEN hub. Without it every channel is
+	// Postgres's own. The hub keeps one connection of it for itself and borrows another for replays.
+	Changes *pgxpool.Pool
+	// Schemas are those whose channels the hub serves; "hubspot" if empty.
+	Schemas []string
+	// Poll is how often the hub looks at the log when nothing wakes it.
+	Poll time.Duration
+	// DrainTimeout is how long transactions may go on once Run's context has ended.
+	DrainTimeout time.Duration
+	Limits       Limits
+	Logger       *slog.Logger
+}
+
+// TLS names the certificate shown to clients.
+type TLS struct {
+	CertFile, KeyFile string
+	// Required refuses clients that do not ask for TLS, except over a Unix socket.
+	Required bool
+}
+
+// Limits bound what clients can make the proxy spend. Zero values are the defaults above.
+type Limits struct {
+	Sessions           int           // at once
+	SessionsPerAddress int           // at once from one client address
+	LoginTimeout       time.Duration // from the first byte to the end of authentication
+	ConnectTimeout     time.Duration // to reach Postgres
+	ListenerQueue      int           // notifications waiting for one session before it is cut off
+	CutOffGrace        time.Duration // for a client that does not read to take its last error
+}
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.Listen, DefaultListen)
+	setDefault(&c.Auth, AuthAuto)
+	setDefault(&c.Poll, DefaultPoll)
+	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
+	setDefault(&c.Limits.Sessions, DefaultSessions)
+	setDefault(&c.Limits.SessionsPerAddress, DefaultSessionsPerAddress)
+	setDefault(&c.Limits.LoginTimeout, DefaultLoginTimeout)
+	setDefault(&c.Limits.ConnectTimeout, DefaultConnectTimeout)
+	setDefault(&c.Limits.ListenerQueue, DefaultListenerQueue)
+	setDefault(&c.Limits.CutOffGrace, DefaultCutOffGrace)
+	if len(c.Schemas) == 0 {
+		c.Schemas = []string{"hubspot"}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c *Config) validate() error {
+	switch c.Auth {
+	case AuthAuto, AuthRelay:
+	case AuthPassword:
+		if c.TLS.CertFile == "" {
+			return errors.New("auth \"password\" needs a TLS certificate: passwords are taken inside the client's TLS only")
+		}
+	default:
+		return fmt.Errorf("unknown auth %q: use auto, relay or password", c.Auth)
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		return errors.New("TLS needs both a certificate and a key file")
+	}
+	if c.TLS.Required && c.TLS.CertFile == "" {
+		return errors.New("TLS is required of clients, but there is no certificate")
+	}
+	if c.Listen == "none" && c.Socket == "" {
+		return errors.New("nothing to listen on: neither a TCP address nor a socket directory")
+	}
+	return nil
+}
+
+// parseUpstream parses the connection string. Where it says nothing about TLS and a host is not local, the server
+// must show a certificate that verifies.
+func parseUpstream(conn string) (*pgconn.Config, error) {
+	config, err := pgconn.ParseConfig(conn)
+	if err != nil {
+		return nil, fmt.Errorf("parse upstream: %w", err)
+	}
+	if strings.Contains(conn, "sslmode") || os.Getenv("PGSSLMODE") != "" || allLocal(config) {
+		return config, nil
+	}
+	if config, err = pgconn.ParseConfig(withVerify(conn)); err != nil {
+		return nil, fmt.Errorf("parse upstream: %w", err)
+	}
+	return config, nil
+}
+
+func allLocal(config *pgconn.Config) bool {
+	local := isLocal(config.Host)
+	for _, f := range config.Fallbacks {
+		local = local && isLocal(f.Host)
+	}
+	return local
+}
+
+func isLocal(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || host == "localhost" || strings.HasPrefix(host, "/") || ip.IsLoopback()
+}
+
+func withVerify(conn string) string {
+	if u, err := url.Parse(conn); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
+		query := u.Query()
+		query.Set("sslmode", "verify-full")
+		u.RawQuery = query.Encode()
+		return u.String()
+	}
+	return conn + " sslmode=verify-full"
+}

@@ -1,0 +1,16 @@
+// Package proxy serves Postgres clients by relaying them to Postgres, one backend per session, and answers LISTEN on
+// the channels of the change log itself.
+//
+// Guarantee: a client cannot tell it from Postgres. What it does not have to understand it passes on unread and in
+// order; what it must answer itself takes effect exactly where Postgres would let it. No client can harm another
+// session: every length, wait and queue is bounded, and a panic ends one session only. A listener hears every change
+// of its channels in the order of the log, once, or is told that it cannot.
+//
+//	client ──front──▶ Postgres      whole buffers; Query and Parse are looked at for LISTEN
+//	client ◀──back─── Postgres      whole buffers; ReadyForQuery and errors are counted
+//	client ◀─listener─ Hub ◀── hubpg.changes, woken by hubpg_wake
+//
+// [Server] is safe for concurrent use; everything else is inside. DESIGN.md has the states and the failure table.
+//
+// The package knows nothing of HubSpot, keeps no passwords and does not pool connections.
+package proxy

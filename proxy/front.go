@@ -1,0 +1,119 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"hubpg/internal/pgwire"
+)
+
+// front is the filter of what the client says to Postgres.
+type front struct {
+	*session
+	ctx    context.Context
+	locked bool // mu is held by this goroutine
+}
+
+// runFront relays the client's messages until it closes its side or breaks the protocol.
+func (v *session) runFront(ctx context.Context) {
+	f := &front{session: v, ctx: ctx}
+	defer func() {
+		if f.locked {
+			v.mu.Unlock()
+		}
+	}()
+	pump := pgwire.NewPump(v.client, v.clientRest, f)
+	defer pump.Close()
+	v.clientRest = nil
+	err := pump.Run()
+	switch {
+	case errors.Is(err, pgwire.ErrFraming), errors.Is(err, pgwire.ErrTooLarge):
+		v.abort(errProtocol(err), endClient)
+	case errors.Is(err, errToServer):
+		// Postgres has closed; what it said on the way out is for back to deliver.
+	default:
+		v.left(err)
+		v.farewell.Store(true)
+		_ = closeWrite(v.upstream.conn) // if that fails, the connection is gone, which is what it asks for
+	}
+}
+
+// left notes how the client's side ended: because Postgres had said why it ends the session, by its own wish, or
+// by a fault.
+func (v *session) left(err error) {
+	if v.out.TryLock() {
+		if v.fatal {
+			v.ending(endServer)
+		}
+		v.out.Unlock()
+	}
+	if !errors.Is(err, io.EOF) {
+		v.ending(endClient)
+	}
+}
+
+// abort breaks in on whatever is being written to the client and ends the session.
+func (v *session) abort(e *pgwire.Error, w where) {
+	v.ending(w)
+	_ = v.client.SetWriteDeadline(time.Now().Add(v.server.config.Limits.CutOffGrace))
+	v.out.Lock()
+	defer v.out.Unlock()
+	v.finish(e, w)
+}
+
+// errToServer marks a failure to write to Postgres.
+var errToServer = errors.New("write to Postgres")
+
+// Begin implements [pgwire.Filter].
+func (f *front) Begin() {
+	f.mu.Lock()
+	f.locked = true
+}
+
+// Scanned implements [pgwire.Filter].
+func (f *front) Scanned() {
+	f.locked = false
+	f.mu.Unlock()
+}
+
+// Header implements [pgwire.Filter].
+func (f *front) Header(typ byte, _ int) bool {
+	l := &f.ledger
+	switch typ {
+	case 'Q', 'F':
+		l.ask(false)
+		return typ == 'Q' && f.listener != nil
+	case 'S':
+		l.ask(true)
+	case 'P':
+		l.open = true
+		return f.listener != nil
+	case 'B', 'E', 'C':
+		l.open = true
+		return l.prepares()
+	case 'c', 'f':
+		l.copyDone()
+	case 'X':
+		f.farewell.Store(true)
+	}
+	return false
+}
+
+// Take implements [pgwire.Filter].
+func (f *front) Take(message []byte) []byte {
+	return f.listener.rewrite(f.ctx, message)
+}
+
+// Write implements [pgwire.Filter].
+func (f *front) Write(chunk []byte, _ bool) error {
+	if len(chunk) == 0 {
+		return nil
+	}
+	f.server.counters.bytesIn.Add(int64(len(chunk)))
+	if _, err := f.upstream.conn.Write(chunk); err != nil {
+		return errors.Join(errToServer, err)
+	}
+	return nil
+}

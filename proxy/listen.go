@@ -1,0 +1,302 @@
+package proxy
+
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+
+	"hubpg/internal/changes"
+	"hubpg/internal/pgwire"
+	"hubpg/internal/sqlstmt"
+)
+
+// How LISTEN is answered.
+//
+// A LISTEN on one of the hub's channels goes to Postgres as an UNLISTEN of a channel that nobody uses. That statement
+// does nothing, but it has LISTEN's shape in every respect: allowed where LISTEN is, refused in a failed transaction,
+// without rows, without parameters. So its place in pipelines, the state of the transaction and every error remain
+// Postgres's own. On the way back its tag is turned into LISTEN, and the subscription comes into force when Postgres
+// says that the transaction around it has committed.
+
+// actionKind says what a LISTEN or UNLISTEN of the client means to the hub.
+type actionKind uint8
+
+const (
+	actNothing actionKind = iota // an UNLISTEN of somebody else's channel
+	actListen
+	actUnlisten
+	actUnlistenAll
+)
+
+// action is a LISTEN or UNLISTEN that the hub has to know about.
+type action struct {
+	kind actionKind
+	sub  changes.Subscription
+	from int64 // the change after which a LISTEN starts, or fromCommit
+}
+
+// fromCommit marks a LISTEN that starts at the newest change when its transaction commits.
+const fromCommit = -1
+
+// maxPrepared bounds how many prepared statements and portals that listen are remembered for one session.
+const maxPrepared = 1000
+
+const (
+	noop        = `UNLISTEN "@"`
+	tagUnlisten = "UNLISTEN"
+)
+
+var listenComplete = pgwire.AppendMessage(nil, 'C', []byte("LISTEN\x00"))
+
+// prepares reports whether the names in Bind, Execute and Close matter.
+func (l *ledger) prepares() bool { return len(l.prepared)+len(l.portals) > 0 }
+
+// listens reports whether the tags of completed statements matter.
+func (l *ledger) listens() bool { return l.active || len(l.pending)+len(l.staged) > 0 }
+
+// promise notes that Postgres will be asked to do a in round.
+func (l *ledger) promise(a action, round uint64) {
+	l.pending = append(l.pending, promise{a, round})
+}
+
+// rewrite replaces the hub's LISTENs in a message of the client. It is called by front, under mu.
+func (l *listener) rewrite(ctx context.Context, message []byte) []byte {
+	switch message[0] {
+	case 'Q':
+		return l.query(ctx, message)
+	case 'P':
+		return l.parse(ctx, message)
+	case 'B':
+		l.bind(message)
+	case 'E':
+		if portal, _, ok := pgwire.CutString(message[pgwire.HeaderLen:]); ok {
+			if a, listens := l.ledger.portals[string(portal)]; listens {
+				l.ledger.promise(a, l.ledger.asked+1)
+			}
+		}
+	case 'C':
+		l.closeNamed(message)
+	}
+	return message
+}
+
+func (l *listener) query(ctx context.Context, message []byte) []byte {
+	text, rest, ok := pgwire.CutString(message[pgwire.HeaderLen:])
+	if !ok || len(rest) > 0 || !sqlstmt.MayListen(text) {
+		return message
+	}
+	replaced, actions := l.substitute(ctx, string(text))
+	for _, a := range actions {
+		l.ledger.promise(a, l.ledger.asked)
+	}
+	if replaced == "" {
+		return message
+	}
+	return pgwire.AppendMessage(nil, 'Q', []byte(replaced), []byte{0})
+}
+
+func (l *listener) parse(ctx context.Context, message []byte) []byte {
+	name, rest, ok := pgwire.CutString(message[pgwire.HeaderLen:])
+	if !ok {
+		return message
+	}
+	delete(l.ledger.prepared, string(name))
+	text, types, ok := pgwire.CutString(rest)
+	if !ok || !sqlstmt.MayListen(text) || len(l.ledger.prepared) >= maxPrepared {
+		return message
+	}
+	replaced, actions := l.substitute(ctx, string(text))
+	if len(actions) == 1 { // Postgres refuses to prepare more
+		if l.ledger.prepared == nil {
+			l.ledger.prepared, l.ledger.portals = map[string]action{}, map[string]action{}
+		}
+		l.ledger.prepared[string(name)] = actions[0]
+	}
+	if replaced == "" {
+		return message
+	}
+	return pgwire.AppendMessage(nil, 'P', name, []byte{0}, []byte(replaced), []byte{0}, types)
+}
+
+func (l *listener) bind(message []byte) {
+	portal, rest, ok := pgwire.CutString(message[pgwire.HeaderLen:])
+	if !ok {
+		return
+	}
+	statement, _, ok := pgwire.CutString(rest)
+	if !ok {
+		return
+	}
+	delete(l.ledger.portals, string(portal))
+	if a, listens := l.ledger.prepared[string(statement)]; listens && len(l.ledger.portals) < maxPrepared {
+		l.ledger.portals[string(portal)] = a
+	}
+}
+
+func (l *listener) closeNamed(message []byte) {
+	body := message[pgwire.HeaderLen:]
+	if len(body) == 0 {
+		return
+	}
+	name, _, _ := pgwire.CutString(body[1:])
+	switch body[0] {
+	case 'S':
+		delete(l.ledger.prepared, string(name))
+	case 'P':
+		delete(l.ledger.portals, string(name))
+	}
+}
+
+// substitute returns text with the hub's LISTENs replaced, or "" if there are none, and what every LISTEN of the
+// hub's and every UNLISTEN in it mean.
+func (l *listener) substitute(ctx context.Context, text string) (string, []action) {
+	statements, err := sqlstmt.Listens(text)
+	if err != nil {
+		return "", nil // Postgres will say what is wrong with it, or take it as it is
+	}
+	var out strings.Builder
+	var actions []action
+	done := 0
+	for _, s := range statements {
+		sub, ours := changes.ParseChannel(s.Channel, l.hub.schemas)
+		switch {
+		case s.Kind == sqlstmt.UnlistenAll:
+			actions = append(actions, action{kind: actUnlistenAll})
+		case s.Kind == sqlstmt.Unlisten && ours:
+			actions = append(actions, action{kind: actUnlisten, sub: sub})
+		case s.Kind == sqlstmt.Unlisten:
+			actions = append(actions, action{kind: actNothing})
+		case ours:
+			a := action{kind: actListen, sub: sub, from: fromCommit}
+			if sub.Replay {
+				a.from = sub.After
+			}
+			out.WriteString(text[done:s.Start])
+			if refused := l.hub.refuses(ctx, sub); refused != nil {
+				out.WriteString(raise(refused))
+			} else {
+				out.WriteString(pad(noop, text[s.Start:s.End]))
+				actions = append(actions, a)
+			}
+			done = s.End
+		}
+	}
+	if done == 0 {
+		return "", actions
+	}
+	out.WriteString(text[done:])
+	return out.String(), actions
+}
+
+// refuses says why a LISTEN cannot be served now.
+func (h *Hub) refuses(ctx context.Context, sub changes.Subscription) *pgwire.Error {
+	if h.Position() < 0 {
+		return errHubNotReady()
+	}
+	if !sub.Replay {
+		return nil
+	}
+	if err := h.check(ctx, sub.After); err != nil {
+		return refusalOf(err)
+	}
+	return nil
+}
+
+// pad makes a statement as many characters long as the one it replaces, so that Postgres's error positions in what
+// follows stay true.
+func pad(statement, replaced string) string {
+	missing := utf8.RuneCountInString(replaced) - len(statement)
+	return statement + strings.Repeat(" ", max(missing, 0))
+}
+
+// raise returns a statement that fails in Postgres with e: in its turn, with all that an error does to a transaction
+// and a pipeline.
+func raise(e *pgwire.Error) string {
+	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+	return "do $hubpg$begin raise exception using errcode = " + quote(e.Code) + ", message = " + quote(e.Message) +
+		", hint = " + quote(e.Hint) + "; end$hubpg$"
+}
+
+// complete looks at a CommandComplete of Postgres. It is called by back, under mu.
+func (l *listener) complete(ctx context.Context, message []byte) []byte {
+	tag, _, _ := pgwire.CutString(message[pgwire.HeaderLen:])
+	g := &l.ledger
+	switch string(tag) {
+	case tagUnlisten:
+		if len(g.pending) == 0 {
+			break
+		}
+		a := g.pending[0].action
+		g.pending = g.pending[1:]
+		if a.kind == actListen && a.from == fromCommit && g.ready == 'I' {
+			// Outside a transaction block the client may take this message for the commit.
+			a.from = l.newest(ctx)
+		}
+		g.staged = append(g.staged, a)
+		if a.kind == actListen {
+			return listenComplete
+		}
+	case "COMMIT":
+		l.commit(ctx, 0)
+	case "ROLLBACK":
+		g.rollback()
+	case "SAVEPOINT":
+		if len(g.marks) < maxPrepared {
+			g.marks = append(g.marks, len(g.staged))
+		}
+	case "RELEASE":
+		if n := len(g.marks); n > 0 {
+			g.marks = g.marks[:n-1]
+		}
+	case "DISCARD ALL":
+		l.apply(ctx, []action{{kind: actUnlistenAll}})
+	}
+	return message
+}
+
+// ready settles the account at a ReadyForQuery, before the ledger counts it. It is called by back, under mu.
+func (l *listener) ready(ctx context.Context, status byte) {
+	g := &l.ledger
+	// What this round has not completed, an error has skipped.
+	n := 0
+	for n < len(g.pending) && g.pending[n].round <= g.answered+1 {
+		n++
+	}
+	if g.pending = g.pending[n:]; len(g.pending) == 0 {
+		g.pending = nil
+	}
+	if status != 'I' {
+		return
+	}
+	if g.errored {
+		g.abort()
+	} else {
+		l.commit(ctx, g.doubtful)
+	}
+}
+
+// commit puts what the transaction has done, from the given place on, into force.
+func (l *listener) commit(ctx context.Context, from int) {
+	g := &l.ledger
+	if done := g.staged[from:]; len(done) > 0 {
+		l.apply(ctx, done)
+	}
+	g.abort()
+	g.active = len(l.subs) > 0
+}
+
+// rollback undoes what was staged since the last savepoint. Postgres's tag is the same for ROLLBACK and ROLLBACK TO;
+// which of them it was shows at the next ReadyForQuery: outside a transaction, what came before the savepoint is
+// undone too.
+func (g *ledger) rollback() {
+	g.doubtful = 0
+	if n := len(g.marks); n > 0 {
+		g.doubtful = g.marks[n-1]
+	}
+	g.staged = g.staged[:min(g.doubtful, len(g.staged))]
+}
+
+// abort forgets the transaction.
+func (g *ledger) abort() {
+	g.staged, g.marks, g.doubtful = nil, g.marks[:0], 0
+}

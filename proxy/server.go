@@ -1,0 +1,270 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+)
+
+// refusalSlots is how many connections over the limit may wait at once for a proper error; more are just closed.
+const refusalSlots = 64
+
+// drainStep is how often a draining server looks for sessions that have become idle.
+const drainStep = 20 * time.Millisecond
+
+// Server relays Postgres sessions and serves the LISTEN hub.
+type Server struct {
+	config    Config
+	upstream  *pgconn.Config
+	hub       *Hub // nil without a change log
+	tls       *certificate
+	listeners []net.Listener
+	admission admission
+	keys      cancelKeys
+	counters  counters
+
+	mu       sync.Mutex // guards below
+	sessions map[*session]struct{}
+	draining bool
+}
+
+// New checks the configuration and opens the listening sockets, so that a port in use is known before anything else
+// is started. [Server.Run] serves them; a Server that is not going to run must be closed.
+func New(cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{config: cfg, sessions: map[*session]struct{}{}}
+	s.admission = admission{limits: cfg.Limits, addresses: map[string]int{}}
+	s.keys.sessions = map[cancelKey]*session{}
+	var err error
+	if s.upstream, err = parseUpstream(cfg.Upstream); err != nil {
+		return nil, err
+	}
+	if cfg.TLS.CertFile != "" {
+		if s.tls, err = loadCertificate(cfg.TLS); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Changes != nil {
+		s.hub = newHub(&s.config, &s.counters)
+	}
+	if err := s.listen(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) listen() error {
+	var lc net.ListenConfig
+	if s.config.Listen != "none" {
+		l, err := lc.Listen(context.Background(), "tcp", s.config.Listen)
+		if err != nil {
+			return fmt.Errorf("listen for Postgres clients: %w", err)
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	if s.config.Socket == "" {
+		return nil
+	}
+	path := socketPath(s.config.Socket, s.Addr())
+	l, err := listenUnix(&lc, path)
+	if err != nil {
+		return fmt.Errorf("listen for Postgres clients: %w", err)
+	}
+	s.listeners = append(s.listeners, l)
+	return nil
+}
+
+// listenUnix takes over a socket file that nobody answers on, as Postgres does with a stale one.
+func listenUnix(lc *net.ListenConfig, path string) (net.Listener, error) {
+	l, err := lc.Listen(context.Background(), "unix", path)
+	if err == nil {
+		return l, nil
+	}
+	if conn, dialErr := net.DialTimeout("unix", path, time.Second); dialErr == nil {
+		conn.Close()
+		return nil, err
+	}
+	info, statErr := os.Lstat(path)
+	if statErr != nil || info.Mode().Type() != os.ModeSocket {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return lc.Listen(context.Background(), "unix", path)
+}
+
+// socketPath names the socket as libpq looks for it: by the TCP port, or Postgres's own if there is none.
+func socketPath(dir string, addr net.Addr) string {
+	port := 5432
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		port = tcp.Port
+	}
+	return filepath.Join(dir, ".s.PGSQL."+strconv.Itoa(port))
+}
+
+// Addr is the TCP address being served, or the Unix socket's where there is no TCP.
+func (s *Server) Addr() net.Addr {
+	if len(s.listeners) == 0 {
+		return nil
+	}
+	return s.listeners[0].Addr()
+}
+
+// Close closes the listening sockets. Sessions are ended by the context of [Server.Run].
+func (s *Server) Close() {
+	for _, l := range s.listeners {
+		l.Close()
+	}
+}
+
+// ReloadTLS reads the certificate files again; sessions begun later are shown the new certificate. On an error the
+// old one stays.
+func (s *Server) ReloadTLS() error {
+	if s.tls == nil {
+		return nil
+	}
+	return s.tls.load()
+}
+
+// Run serves until ctx ends and every session is over: idle ones are told 57P01 at once, transactions may finish
+// within the drain timeout. It returns nil after such an end.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close()
+	// Sessions and the hub outlive ctx by the drain.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var hub errgroup.Group
+	if s.hub != nil {
+		hub.Go(func() error { return s.hub.Run(work) })
+	}
+	var sessions sync.WaitGroup
+	accepting, accept := errgroup.WithContext(ctx)
+	for _, l := range s.listeners {
+		accepting.Go(func() error { return s.accept(accept, work, l, &sessions) })
+	}
+	accepting.Go(func() error {
+		<-accept.Done()
+		s.Close()
+		return nil
+	})
+	err := accepting.Wait()
+	s.drain(&sessions)
+	stop()
+	return errors.Join(err, hub.Wait())
+}
+
+// accept serves one listening socket until ctx ends.
+func (s *Server) accept(ctx, work context.Context, l net.Listener, sessions *sync.WaitGroup) error {
+	for {
+		conn, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		case err != nil:
+			// Out of descriptors, most likely: sessions that end will free some.
+			s.config.Logger.Error("accept connection", "address", l.Addr().String(), "error", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
+		}
+		sessions.Go(func() { s.serve(ctx, work, conn) })
+	}
+}
+
+// serve takes one connection from its first byte to its end.
+func (s *Server) serve(ctx, work context.Context, conn net.Conn) {
+	defer conn.Close()
+	refused, ok := s.admission.admit(conn)
+	if !ok {
+		s.counters.refused[refusedSessions].Add(1)
+		return
+	}
+	defer s.admission.release(conn, refused)
+	tune(conn)
+	v := &session{server: s, client: conn, log: s.config.Logger}
+	defer v.recover()
+	v.serve(ctx, work, refused)
+}
+
+// tune sets what both legs of a session want of TCP. Go sets TCP_NODELAY by itself.
+func tune(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	// A connection on which this fails is about to fail in a way that its reader will report.
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{
+		Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
+}
+
+// drain ends all sessions and waits for them.
+func (s *Server) drain(sessions *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() { // ends with the last session
+		sessions.Wait()
+		close(done)
+	}()
+	deadline := time.NewTimer(s.config.DrainTimeout)
+	defer deadline.Stop()
+	step := time.NewTicker(drainStep)
+	defer step.Stop()
+	force := false
+	for {
+		for _, v := range s.open() {
+			v.drain(force)
+		}
+		select {
+		case <-done:
+			return
+		case <-deadline.C:
+			force = true
+		case <-step.C:
+		}
+	}
+}
+
+// open lists the sessions that are being relayed.
+func (s *Server) open() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	list := make([]*session, 0, len(s.sessions))
+	for v := range s.sessions {
+		list = append(list, v)
+	}
+	return list
+}
+
+func (s *Server) add(v *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions[v] = struct{}{}
+}
+
+func (s *Server) remove(v *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, v)
+}

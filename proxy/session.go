@@ -1,0 +1,244 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hubpg/internal/pgwire"
+)
+
+// session is one client and the backend that serves it, from the first byte to the last.
+//
+// Two goroutines relay it: front carries the client's messages to Postgres, back carries Postgres's to the client. A
+// third, only while the session listens, rings the client when it is idle. They meet in two places: ledger, what has
+// been asked and answered so far, under mu; and the client's socket, under out. Locks are taken in the order out, mu.
+type session struct {
+	server *Server
+	log    *slog.Logger
+
+	client   net.Conn
+	secure   bool // client is a TLS connection
+	startup  *pgwire.Startup
+	upstream *upstream
+	deadline time.Time // of the login
+
+	clientRest, serverRest []byte // read during the login, not yet relayed
+	cancelKey              cancelKey
+	loggedIn               bool
+	cause                  error // why the login failed, for the log
+
+	life sync.RWMutex // held for reading by whoever needs the backend to stay this session's
+	over bool         // under life
+
+	mu     sync.Mutex // guards ledger
+	ledger ledger
+
+	out      sync.Mutex // guards writes to client, boundary and idle
+	boundary bool       // the client has received whole messages only
+	idle     bool       // the last of them said that Postgres waits for a query outside a transaction
+	fatal    bool       // the last of them was an error: Postgres has said why it is closing
+
+	farewell atomic.Bool // the client has said Terminate or closed its side
+	draining atomic.Bool
+	end      atomic.Int32 // 1 + the first where reported
+	closing  sync.Once
+	listener *listener      // nil where the hub serves nothing
+	workers  sync.WaitGroup // front, and the listener's
+}
+
+// serve takes the connection through start-up, login and relay.
+func (v *session) serve(ctx, work context.Context, refused verdict) {
+	v.deadline = time.Now().Add(v.server.config.Limits.LoginTimeout)
+	if err := v.client.SetDeadline(v.deadline); err != nil {
+		return
+	}
+	// Nothing is lost by cutting a login short: the end of ctx makes its reads fail at once.
+	conn := v.client
+	unwatch := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
+	defer unwatch()
+	login, cancel := context.WithDeadline(ctx, v.deadline)
+	defer cancel()
+
+	if !v.greeted(login, refused) {
+		return
+	}
+	c := &v.server.counters
+	c.sessions.Add(1)
+	defer c.sessions.Add(-1)
+	c.sessionsTotal.Add(1)
+	defer v.close()
+	if err := v.authenticate(login); err != nil {
+		v.loginFailed(ctx, err)
+		return
+	}
+	cancel()
+	if !unwatch() || v.client.SetDeadline(time.Time{}) != nil {
+		v.say(errDraining())
+		v.ending(endDrain)
+		return
+	}
+	v.relay(work)
+}
+
+// greeted handles everything before a session begins and reports whether one should.
+func (v *session) greeted(ctx context.Context, refused verdict) bool {
+	s := v.server
+	g, err := s.greet(ctx, v.client)
+	v.client, v.secure, v.startup = g.conn, g.secure, g.startup
+	if err != nil {
+		if e, ok := errors.AsType[*pgwire.Error](err); ok {
+			v.refuse(e, refusedStartup)
+		} else if !errors.Is(err, io.EOF) {
+			s.counters.refused[refusedStartup].Add(1)
+			v.log.Debug("connection ended before a session", "client", addressOf(v.client), "error", err)
+		}
+		return false
+	}
+	switch {
+	case g.startup.Kind == pgwire.StartCancel:
+		if err := s.cancel(ctx, g.startup); err != nil {
+			v.log.Warn("cancel request was not forwarded", "error", err)
+		}
+	case refused.err != nil:
+		v.refuse(refused.err, refused.reason)
+	case s.config.TLS.Required && !g.secure && !isUnix(v.client):
+		v.refuse(errTLSRequired(), refusedTLS)
+	case wantsReplication(g.startup):
+		v.refuse(errReplication(), refusedReplication)
+	default:
+		return true
+	}
+	return false
+}
+
+func (v *session) refuse(e *pgwire.Error, why refusal) {
+	v.server.counters.refused[why].Add(1)
+	v.say(e)
+}
+
+// say sends a last message outside of the relay.
+func (v *session) say(e *pgwire.Error) {
+	_ = v.client.SetWriteDeadline(time.Now().Add(v.server.config.Limits.CutOffGrace))
+	_, _ = v.client.Write(e.Append(nil)) // to a client that may have gone
+}
+
+func (v *session) loginFailed(ctx context.Context, err error) {
+	v.ending(endLogin)
+	if ctx.Err() != nil {
+		err = errDraining()
+	}
+	if e, ok := errors.AsType[*pgwire.Error](err); ok {
+		v.say(e)
+	}
+	if v.cause != nil {
+		v.log.Error("log in to Postgres for a client", "user", v.startup.Parameter("user"),
+			"database", v.startup.Parameter("database"), "error", v.cause)
+	}
+}
+
+// relay carries messages until both sides are done.
+func (v *session) relay(ctx context.Context) {
+	v.boundary, v.idle = true, true
+	v.ledger.ready = 'I'
+	if v.server.hub.serves(v) {
+		v.listener = newListener(v)
+	}
+	v.server.add(v)
+	defer v.server.remove(v)
+	defer v.workers.Wait()
+	if v.listener != nil {
+		defer v.listener.close()
+	}
+	v.workers.Go(func() {
+		defer v.recover()
+		v.runFront(ctx)
+	})
+	v.runBack(ctx)
+}
+
+// hold keeps the backend this session's until letGo; false if the session is over.
+func (v *session) hold() bool {
+	v.life.RLock()
+	if v.over {
+		v.life.RUnlock()
+		return false
+	}
+	return true
+}
+
+func (v *session) letGo() { v.life.RUnlock() }
+
+// ending notes where the session broke; the first report counts.
+func (v *session) ending(w where) { v.end.CompareAndSwap(0, int32(w)+1) }
+
+// hangUp closes both connections, which ends both directions of the relay.
+func (v *session) hangUp() {
+	v.closing.Do(func() {
+		v.client.Close()
+		if v.upstream != nil {
+			v.upstream.conn.Close()
+		}
+	})
+}
+
+// close ends the session and counts why.
+func (v *session) close() {
+	v.server.keys.remove(v)
+	v.life.Lock()
+	v.over = true
+	v.life.Unlock()
+	v.hangUp()
+	v.ending(endClean)
+	v.server.counters.ended[v.end.Load()-1].Add(1)
+}
+
+// finish tells the client why the session ends, if the place in the stream allows, and hangs up. out is held.
+func (v *session) finish(e *pgwire.Error, w where) {
+	v.ending(w)
+	if v.boundary && !v.fatal {
+		v.say(e)
+	}
+	v.boundary = false // nothing more may be written
+	v.hangUp()
+}
+
+// drain ends the session if it is between transactions, or at once if forced.
+func (v *session) drain(force bool) {
+	v.draining.Store(true)
+	if !v.out.TryLock() {
+		if force {
+			v.ending(endDrain)
+			v.hangUp()
+		}
+		return // back is writing and will look at draining when it is done, or the next round will
+	}
+	defer v.out.Unlock()
+	if force || v.quiet() {
+		v.finish(errDraining(), endDrain)
+	}
+}
+
+// quiet reports whether nothing is being asked or answered. out is held.
+func (v *session) quiet() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.boundary && v.idle && v.ledger.settled()
+}
+
+// recover keeps a bug in one session from the others.
+func (v *session) recover() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	v.end.Store(int32(endPanic) + 1)
+	v.log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
+	v.hangUp()
+}

@@ -1,0 +1,66 @@
+package proxy
+
+import "sync/atomic"
+
+// Stats is a snapshot of what the proxy has done since it was made.
+type Stats struct {
+	Sessions      int64            // open now, those still logging in included
+	SessionsTotal int64            // ever begun
+	Refused       map[string]int64 // connections refused, by reason: sessions, address, startup, replication, tls
+	Ended         map[string]int64 // sessions ended, by where: clean, client, server, login, unreachable, drain, slow, hub, panic
+	Cancels       int64            // cancel requests forwarded
+	BytesIn       int64            // from clients
+	BytesOut      int64            // to clients
+	Listeners     int64            // subscriptions held by the hub now
+	Delivered     int64            // notifications the hub has handed to clients' sockets
+	CutOff        int64            // listeners ended because they read too slowly
+	HubPosition   int64            // newest change the hub has rung; -1 before its first read
+	HubFailures   int64            // times the hub lost its connection
+}
+
+type counters struct {
+	sessions, sessionsTotal, cancels atomic.Int64
+	bytesIn, bytesOut                atomic.Int64
+	refused                          [refusedCount]atomic.Int64
+	ended                            [endCount]atomic.Int64
+	listeners, delivered, cutOff     atomic.Int64
+	hubFailures                      atomic.Int64
+}
+
+// refusal says why a connection never became a session.
+type refusal uint8
+
+const (
+	refusedSessions refusal = iota
+	refusedAddress
+	refusedStartup
+	refusedReplication
+	refusedTLS
+	refusedCount
+)
+
+func (r refusal) String() string {
+	return [...]string{"sessions", "address", "startup", "replication", "tls"}[r]
+}
+
+// Stats returns a snapshot of the counters.
+func (s *Server) Stats() Stats {
+	c := &s.counters
+	out := Stats{
+		Sessions: c.sessions.Load(), SessionsTotal: c.sessionsTotal.Load(), Cancels: c.cancels.Load(),
+		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
+		Listeners: c.listeners.Load(), Delivered: c.delivered.Load(), CutOff: c.cutOff.Load(),
+		HubFailures: c.hubFailures.Load(), HubPosition: -1,
+		Refused: make(map[string]int64, refusedCount), Ended: make(map[string]int64, endCount),
+	}
+	for r := range refusedCount {
+		out.Refused[r.String()] = c.refused[r].Load()
+	}
+	for w := range endCount {
+		out.Ended[w.String()] = c.ended[w].Load()
+	}
+	if s.hub != nil {
+		out.HubPosition = s.hub.Position()
+	}
+	return out
+}
