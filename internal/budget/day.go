@@ -38,7 +38,8 @@ type day struct {
 	writing  bool
 	state    dayState // of all processes when it was last read
 	stateAt  time.Time
-	sinceNow int // calls of this process since HubSpot last said what remains
+	leftAt   time.Time // when HubSpot said what remains
+	sinceNow int       // calls of this process since HubSpot last said what remains
 }
 
 // dayRefresh is how old the shared count may be.
@@ -84,8 +85,7 @@ func (d *day) check(c class, now time.Time) error {
 	if used := float64(d.state.reads + d.reads); used >= limit*d.cfg.Share*c.dailyCap() {
 		return &ExhaustedError{Class: c.String(), Reason: fmt.Sprintf("%.0f calls made, its share of %.0f is used", used, limit), Until: until}
 	}
-	age := d.state.remainingAge + now.Sub(d.stateAt)
-	if d.state.remaining >= 0 && age < maxPause && float64(d.state.remaining-d.sinceNow) < limit*d.cfg.Reserve {
+	if d.state.remaining >= 0 && now.Sub(d.leftAt) < maxPause && float64(d.state.remaining-d.sinceNow) < limit*d.cfg.Reserve {
 		return &ExhaustedError{
 			Class: c.String(), Until: until,
 			Reason: fmt.Sprintf("%d calls are left to all apps of the account, kept in reserve", d.state.remaining),
@@ -118,10 +118,14 @@ func (d *day) learn(h http.Header) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.limit = limit
+	now := time.Now()
+	d.turn(now)
 	if left >= 0 {
 		d.left, d.sinceNow = left, 0
-		d.state.remaining, d.state.remainingAge, d.stateAt = left, 0, time.Now()
+		d.state.remaining, d.leftAt = left, now
+	}
+	if d.state.limit != limit {
+		d.limit = limit
 	}
 	d.state.limit = limit
 }
@@ -176,8 +180,11 @@ func (d *day) settle(e dayEntry, s dayState, err error, now time.Time) {
 		}
 		return
 	}
-	if d.left >= 0 { // newer than what was just read
-		s.remaining, s.remainingAge = d.left, 0
+	switch said := now.Add(-s.remainingAge); {
+	case d.left >= 0: // newer than what was just read
+		s.remaining = d.left
+	case said.After(d.leftAt): // another process has heard since
+		d.leftAt, d.sinceNow = said, 0
 	}
 	d.state, d.stateAt = s, now
 	if s.pause > 0 {

@@ -149,9 +149,9 @@ func (q *queue) refill(ctx context.Context) (time.Duration, error) {
 	q.mu.Lock()
 	now := time.Now()
 	q.dropStale(now)
-	c, want, horizon := q.demand(now)
+	c, want, horizon, reach := q.demand(now)
 	held := len(q.slots)
-	if held > 0 && (want <= 0 || q.slots[held-1].at.Add(q.step).After(now.Add(horizon))) {
+	if held > 0 && (want <= 0 || reach.Add(q.step).After(now.Add(horizon))) {
 		defer q.mu.Unlock()
 		return max(0, q.slots[0].at.Sub(now)), nil
 	}
@@ -169,6 +169,7 @@ func (q *queue) refill(ctx context.Context) (time.Duration, error) {
 		for i := range g.calls {
 			q.slots = append(q.slots, slot{now.Add(g.first + time.Duration(i)*g.step), c != writes})
 		}
+		slices.SortFunc(q.slots, func(a, b slot) int { return a.at.Compare(b.at) })
 	}
 	if len(q.slots) == 0 {
 		// Look again when the class reaches that far, and not together with all other processes.
@@ -177,8 +178,9 @@ func (q *queue) refill(ctx context.Context) (time.Duration, error) {
 	return max(0, q.slots[0].at.Sub(now)), nil
 }
 
-// demand returns the class whose turn it is, how many more slots it and its like could use, and how far it may reach.
-func (q *queue) demand(now time.Time) (c class, want int, horizon time.Duration) {
+// demand returns the class whose turn it is, how many more slots it and its like could use, how far into the future it
+// may reserve and how far it has.
+func (q *queue) demand(now time.Time) (c class, want int, horizon time.Duration, reach time.Time) {
 	c = q.next(now)
 	horizon = c.horizon()
 	if q.starving(c, now) {
@@ -192,9 +194,10 @@ func (q *queue) demand(now time.Time) (c class, want int, horizon time.Duration)
 	for _, s := range q.slots {
 		if s.reads || c == writes {
 			want--
+			reach = s.at
 		}
 	}
-	return c, want, horizon
+	return c, want, horizon, reach
 }
 
 // dropStale forgets slots that passed unused and those that a pause has made void.
