@@ -46,6 +46,9 @@ func (k Kind) AppendText(dst, raw []byte) (out []byte, ok bool) {
 
 // appendClean appends s as Postgres can store it.
 func appendClean(dst, s []byte) []byte {
+	if isPlain(s) {
+		return append(dst, s...)
+	}
 	if bytes.IndexByte(s, 0) >= 0 {
 		s = bytes.ReplaceAll(s, []byte{0}, nil)
 	}
@@ -53,6 +56,16 @@ func appendClean(dst, s []byte) []byte {
 		s = bytes.ToValidUTF8(s, []byte(string(utf8.RuneError)))
 	}
 	return append(dst, s...)
+}
+
+// isPlain reports whether s is ASCII without NUL, as most values are: one look at each byte instead of two.
+func isPlain(s []byte) bool {
+	for _, c := range s {
+		if c == 0 || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 func appendNumber(dst, raw []byte) ([]byte, bool) {
@@ -208,7 +221,10 @@ func appendArray(dst, raw []byte) ([]byte, bool) {
 	dst = append(dst, '{')
 	first := true
 	for item := range bytes.SplitSeq(raw, []byte{';'}) {
-		item = appendClean(nil, bytes.TrimSpace(item))
+		item = bytes.TrimSpace(item)
+		if !isPlain(item) {
+			item = appendClean(nil, item)
+		}
 		if len(item) == 0 {
 			continue
 		}

@@ -21,7 +21,7 @@ func merge(ctx context.Context, tx pgx.Tx, b *Batch, rows []*Row, readAt time.Ti
 	if _, err := tx.Conn().PgConn().Exec(ctx, create+"; delete from "+stage).ReadAll(); err != nil {
 		return nil, 0, fmt.Errorf("make staging table: %w", err)
 	}
-	if err := copyRows(ctx, tx, stage, b.Columns, rows, time.Time{}); err != nil {
+	if err := copyRows(ctx, tx, "", stage, b.Columns, rows, time.Time{}); err != nil {
 		return nil, 0, fmt.Errorf("stage: %w", err)
 	}
 	ids := make([]int64, len(rows))

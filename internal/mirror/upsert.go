@@ -61,7 +61,9 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 
 	var events []changes.Change
 	if len(work.fresh) > 0 {
-		if err := copyRows(ctx, tx, tableIdent(b.Table), b.Columns, work.fresh, readAt); err != nil {
+		count := fmt.Sprintf("update hubpg.objects set row_count = row_count + %d where portal_id = %d and table_name = %s; ",
+			len(work.fresh), a.portal, quote(b.Table.Name))
+		if err := copyRows(ctx, tx, count, tableIdent(b.Table), b.Columns, work.fresh, readAt); err != nil {
 			return res, err
 		}
 		res.Inserted, res.Restored = len(work.fresh), len(work.restored)
@@ -86,7 +88,7 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 			return res, err
 		}
 	}
-	return res, a.finish(ctx, tx, b.Table.Name, len(work.fresh), events, &res)
+	return res, a.finish(ctx, tx, b.Table.Name, 0, events, &res)
 }
 
 // tableState is what the database knows about the records of a batch.
