@@ -1,6 +1,9 @@
 package hubapi
 
-import "net/http"
+import (
+	"context"
+	"net/http"
+)
 
 // DecodePage lets tests and benchmarks decode a body without a server.
 func DecodePage(body []byte, p *Projection, expect int) (*Page, error) {
@@ -22,3 +25,8 @@ func ParseError(status int, header http.Header, body []byte) *APIError {
 
 // Refusal exposes the choice of an error type.
 func Refusal(e *APIError) error { return refusal(e) }
+
+// Post sends a call that is not a read, as writes will be.
+func (c *Client) Post(ctx context.Context, path string) error {
+	return c.call(ctx, &request{family: FamilyObject, method: http.MethodPost, path: path, template: path, body: []byte("{}")})
+}
