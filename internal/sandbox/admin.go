@@ -1,47 +1,402 @@
 package sandbox
 
 import (
-	"context"
 	"errors"
-	"net/http"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
-var errPending = errors.New("sandbox: under construction")
+// Errors of the admin methods.
+var (
+	// ErrNotFound means that there is no such record, property or association.
+	ErrNotFound = errors.New("not found")
+	// ErrUnknownType means that there is no such object type.
+	ErrUnknownType = errors.New("unknown object type")
+	// ErrInvalid means that the account does not allow it.
+	ErrInvalid = errors.New("invalid")
+)
 
-type Server struct{ cfg Config }
-
-func New(cfg Config) *Server { return &Server{cfg: cfg.withDefaults()} }
-
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
-func (s *Server) Run(ctx context.Context) error                    { <-ctx.Done(); return nil }
-func (s *Server) Step() error                                      { return errPending }
-func (s *Server) Create(objectType string, props map[string]string) (int64, error) {
-	return 0, errPending
+// with runs fn on a table with the account writable.
+func (s *Server) with(objectType string, fn func(a *account, t *table, now int64) error) error {
+	a := s.account
+	var err error
+	a.edit(func(now int64) {
+		t := a.table(objectType)
+		if t == nil {
+			err = fmt.Errorf("%w: %s", ErrUnknownType, objectType)
+			return
+		}
+		err = fn(a, t, now)
+	})
+	return err
 }
-func (s *Server) Update(objectType string, id int64, props map[string]string) error { return errPending }
-func (s *Server) Archive(objectType string, id int64) error                         { return errPending }
-func (s *Server) Restore(objectType string, id int64) error                         { return errPending }
-func (s *Server) Erase(objectType string, id int64) error                           { return errPending }
-func (s *Server) Merge(objectType string, primary, other int64) (int64, error) {
-	return 0, errPending
+
+func (t *table) must(id int64) (*entry, error) {
+	if e := t.lookup(id, true); e != nil {
+		return e, nil
+	}
+	return nil, fmt.Errorf("%s %d: %w", t.kind.singular, id, ErrNotFound)
 }
+
+// changes translates admin values, which are taken as they are: read-only and calculated properties
+// may be set, nothing is required and nothing is normalized.
+func (t *table) changes(props map[string]string) ([]change, error) {
+	var cs []change
+	for _, name := range slices.Sorted(maps.Keys(props)) {
+		p := t.property(name)
+		if p == nil {
+			return nil, fmt.Errorf("property %s of %s: %w", name, t.kind.name, ErrNotFound)
+		}
+		cs = append(cs, change{p, []byte(props[name])})
+	}
+	return cs, nil
+}
+
+// Create makes a record. Unlike the API it takes any value for any property that exists.
+func (s *Server) Create(objectType string, props map[string]string) (id int64, err error) {
+	err = s.with(objectType, func(a *account, t *table, now int64) error {
+		cs, err := t.changes(props)
+		if err != nil {
+			return err
+		}
+		if f := a.conflict(t, nil, cs); f != nil {
+			return fmt.Errorf("%w: %s", ErrInvalid, f.message)
+		}
+		id = a.insert(t, append(a.serverSet(t, cs), cs...), now).id
+		return nil
+	})
+	return id, err
+}
+
+// Update changes a record and its modified time. An empty value clears a property.
+func (s *Server) Update(objectType string, id int64, props map[string]string) error {
+	return s.with(objectType, func(a *account, t *table, now int64) error {
+		e, err := t.must(id)
+		if err != nil {
+			return err
+		}
+		cs, err := t.changes(props)
+		if err != nil {
+			return err
+		}
+		if f := a.conflict(t, e, cs); f != nil {
+			return fmt.Errorf("%w: %s", ErrInvalid, f.message)
+		}
+		a.set(t, e, append(a.follows(t, e.cur, cs), cs...), false, now, "CRM_UI")
+		return nil
+	})
+}
+
+// Archive deletes a record into the archive. Its modified time stays.
+func (s *Server) Archive(objectType string, id int64) error {
+	return s.with(objectType, func(a *account, t *table, now int64) error {
+		e, err := t.must(id)
+		if err == nil {
+			a.archive(t, e, now)
+		}
+		return err
+	})
+}
+
+// Restore takes a record out of the archive. Its modified time stays.
+func (s *Server) Restore(objectType string, id int64) error {
+	return s.with(objectType, func(a *account, t *table, now int64) error {
+		e, err := t.must(id)
+		if err == nil {
+			a.restore(t, e, now)
+		}
+		return err
+	})
+}
+
+// Erase removes a record for good, as a GDPR deletion: it is not in the archive either.
+func (s *Server) Erase(objectType string, id int64) error {
+	return s.with(objectType, func(a *account, t *table, _ int64) error {
+		e, err := t.must(id)
+		if err == nil {
+			a.erase(t, e)
+		}
+		return err
+	})
+}
+
+// Merge merges two records into a new one, which takes over; both old ids become aliases.
+func (s *Server) Merge(objectType string, primary, other int64) (newID int64, err error) {
+	err = s.with(objectType, func(a *account, t *table, now int64) error {
+		x, err := t.must(primary)
+		if err != nil {
+			return err
+		}
+		y, err := t.must(other)
+		if err != nil {
+			return err
+		}
+		if x == y || x.cur.archived != 0 || y.cur.archived != 0 {
+			return fmt.Errorf("%w: merge %d and %d", ErrInvalid, primary, other)
+		}
+		newID = a.merge(t, x, y, now).id
+		return nil
+	})
+	return newID, err
+}
+
+// Associate adds a type to the association of two records; 0 is the unlabeled type. No modified time
+// moves.
 func (s *Server) Associate(fromType string, from int64, toType string, to int64, typeID int) error {
-	return errPending
+	return s.withPair(fromType, from, toType, to, func(a *account, x, y *entry, ft, tt *table) error {
+		d := direction{ft.kind.typeID, tt.kind.typeID}
+		if typeID == 0 {
+			if u := a.links.unlabeled(d); u != nil {
+				typeID = u.id
+			}
+		}
+		if a.links.byID[d][typeID] == nil || ft == tt && x == y {
+			return fmt.Errorf("%w: association type %d from %s to %s", ErrInvalid, typeID, fromType, toType)
+		}
+		a.links.put(d, x.id, y.id, append(slices.Clone(a.links.between(d, x.id, y.id)), typeID))
+		a.rollUp(ft, x, tt, y)
+		return nil
+	})
 }
+
+// Dissociate removes a type from the association of two records, or the whole association when typeID
+// is 0 or the unlabeled type. No modified time moves.
 func (s *Server) Dissociate(fromType string, from int64, toType string, to int64, typeID int) error {
-	return errPending
+	return s.withPair(fromType, from, toType, to, func(a *account, x, y *entry, ft, tt *table) error {
+		have := a.links.between(direction{ft.kind.typeID, tt.kind.typeID}, x.id, y.id)
+		if have == nil || typeID != 0 && !slices.Contains(have, typeID) {
+			return fmt.Errorf("association of %d and %d: %w", from, to, ErrNotFound)
+		}
+		var ids []int
+		if typeID != 0 {
+			ids = []int{typeID}
+		}
+		a.dissociate(ft, tt, x.id, y.id, ids)
+		return nil
+	})
 }
-func (s *Server) AddProperty(objectType string, p PropertyDef) error    { return errPending }
-func (s *Server) ArchiveProperty(objectType string, name string) error  { return errPending }
-func (s *Server) AddObjectType(d SchemaDef) (typeID string, err error)  { return "", errPending }
+
+func (s *Server) withPair(
+	fromType string, from int64, toType string, to int64, fn func(a *account, x, y *entry, ft, tt *table) error,
+) error {
+	return s.with(fromType, func(a *account, ft *table, _ int64) error {
+		tt := a.table(toType)
+		if tt == nil {
+			return fmt.Errorf("%w: %s", ErrUnknownType, toType)
+		}
+		x, err := ft.must(from)
+		if err != nil {
+			return err
+		}
+		y, err := tt.must(to)
+		if err != nil {
+			return err
+		}
+		return fn(a, x, y, ft, tt)
+	})
+}
+
+// AddProperty defines a property, or restores the definition of an archived one.
+func (s *Server) AddProperty(objectType string, d PropertyDef) error {
+	return s.with(objectType, func(_ *account, t *table, now int64) error {
+		switch p := t.props[d.Name]; {
+		case d.Name == "":
+			return fmt.Errorf("%w: property without a name", ErrInvalid)
+		case p != nil && p.archived == 0:
+			return fmt.Errorf("%w: property %s already exists", ErrInvalid, d.Name)
+		case p != nil:
+			p.archived, p.updated = 0, now
+		default:
+			if d.GroupName == "" && len(t.groups) > 0 {
+				d.GroupName = t.groups[0].name
+			}
+			p = t.addProperty(d)
+			p.created, p.updated = now, now
+		}
+		return nil
+	})
+}
+
+// ChangeProperty replaces a property's definition, its type included; values stay as they are.
+func (s *Server) ChangeProperty(objectType string, d PropertyDef) error {
+	return s.with(objectType, func(_ *account, t *table, now int64) error {
+		p := t.property(d.Name)
+		if p == nil {
+			return fmt.Errorf("property %s: %w", d.Name, ErrNotFound)
+		}
+		p.define(d)
+		p.updated = now
+		return nil
+	})
+}
+
+// ArchiveProperty archives a definition; its values are no longer shown.
+func (s *Server) ArchiveProperty(objectType, name string) error {
+	return s.with(objectType, func(_ *account, t *table, now int64) error {
+		p := t.property(name)
+		if p == nil || p.from != stored {
+			return fmt.Errorf("property %s: %w", name, ErrNotFound)
+		}
+		p.archived = now
+		return nil
+	})
+}
+
+// AddObjectType defines a custom object type.
+func (s *Server) AddObjectType(d SchemaDef) (typeID string, err error) {
+	a := s.account
+	a.edit(func(now int64) {
+		t, failed := a.addType(d, now)
+		if failed != nil {
+			err = fmt.Errorf("%w: %w", ErrInvalid, failed)
+			return
+		}
+		typeID = t.kind.typeID
+	})
+	return typeID, err
+}
+
+// SetCalculated changes a value without a change of the modified time, as HubSpot does with
+// calculated and rollup properties.
 func (s *Server) SetCalculated(objectType string, id int64, prop, value string) error {
-	return errPending
+	return s.with(objectType, func(a *account, t *table, now int64) error {
+		e, err := t.must(id)
+		if err != nil {
+			return err
+		}
+		cs, err := t.changes(map[string]string{prop: value})
+		if err == nil {
+			a.set(t, e, cs, true, now, "CALCULATED")
+		}
+		return err
+	})
 }
-func (s *Server) StampAll(objectType string, n int, at time.Time) error { return errPending }
-func (s *Server) InjectFault(f Fault)                                   {}
-func (s *Server) ClearFaults()                                          {}
-func (s *Server) Snapshot(objectType string) []Record                   { return nil }
-func (s *Server) Edges(fromType, toType string) []Edge                  { return nil }
-func (s *Server) Stats() Stats                                          { return Stats{} }
-func (s *Server) ObjectTypes() []string                                 { return nil }
+
+// StampAll gives the first n live records, in id order, the modified time at, to the millisecond. It is
+// what HubSpot's own bulk jobs do.
+func (s *Server) StampAll(objectType string, n int, at time.Time) error {
+	return s.with(objectType, func(a *account, t *table, now int64) error {
+		if n > t.live.len() {
+			return fmt.Errorf("%w: %s has %d records, not %d", ErrInvalid, t.kind.name, t.live.len(), n)
+		}
+		t.live.ascend(place{}, func(e *entry) bool {
+			if n == 0 {
+				return false
+			}
+			n--
+			a.replace(t, e, e.cur.data, at.UnixMilli(), now)
+			return true
+		})
+		return nil
+	})
+}
+
+// InjectFault makes matching requests fail. A path that is not a regular expression panics.
+func (s *Server) InjectFault(f Fault) {
+	if err := s.faults.add(f); err != nil {
+		panic(fmt.Sprintf("sandbox: fault path: %v", err))
+	}
+}
+
+// ClearFaults removes all faults.
+func (s *Server) ClearFaults() { s.faults.clear() }
+
+// ObjectTypes lists the names of the active object types, those without records too.
+func (s *Server) ObjectTypes() []string {
+	var names []string
+	s.account.view(func() {
+		for _, t := range s.account.tables {
+			if !t.kind.inactive {
+				names = append(names, t.kind.name)
+			}
+		}
+	})
+	return names
+}
+
+// Count is the number of live records of a type, 0 for an unknown one.
+func (s *Server) Count(objectType string) int {
+	n := 0
+	s.account.view(func() {
+		if t := s.account.table(objectType); t != nil {
+			n = t.live.len()
+		}
+	})
+	return n
+}
+
+// Snapshot returns every record of a type as it is now, archived ones too, in id order.
+func (s *Server) Snapshot(objectType string) []Record {
+	var out []Record
+	s.account.view(func() {
+		t := s.account.table(objectType)
+		if t == nil {
+			return
+		}
+		out = make([]Record, 0, t.live.len()+t.gone.len())
+		add := func(e *entry) bool { out = append(out, t.truth(e.cur)); return true }
+		t.live.ascend(place{}, add)
+		t.gone.ascend(place{}, add)
+	})
+	slices.SortFunc(out, func(a, b Record) int { return int(min(1, max(-1, a.ID-b.ID))) })
+	return out
+}
+
+// Lookup returns one record as it is now. A merged-away id gives the survivor.
+func (s *Server) Lookup(objectType string, id int64) (r Record, ok bool) {
+	s.account.view(func() {
+		if t := s.account.table(objectType); t != nil {
+			if e := t.lookup(id, true); e != nil {
+				r, ok = t.truth(e.cur), true
+			}
+		}
+	})
+	return r, ok
+}
+
+func (t *table) truth(r *record) Record {
+	out := Record{
+		ID: r.id, CreatedAt: time.UnixMilli(r.created).UTC(), UpdatedAt: time.UnixMilli(r.updated).UTC(),
+		Archived: r.archived != 0, Properties: map[string]string{},
+	}
+	if out.Archived {
+		out.ArchivedAt = time.UnixMilli(r.archived).UTC()
+	}
+	for _, p := range t.slots {
+		if p.archived != 0 {
+			continue
+		}
+		if v := t.text(r, p, nil); v != nil {
+			out.Properties[p.Name] = string(v)
+		}
+	}
+	return out
+}
+
+// Edges returns the associations from one type to another, without those of archived records, ordered
+// by from, to and type.
+func (s *Server) Edges(fromType, toType string) []Edge {
+	var out []Edge
+	a := s.account
+	a.view(func() {
+		from, to := a.table(fromType), a.table(toType)
+		if from == nil || to == nil {
+			return
+		}
+		d := direction{from.kind.typeID, to.kind.typeID}
+		for _, id := range slices.Sorted(maps.Keys(a.links.sides[d])) {
+			if e := from.entries[id]; e == nil || e.cur.archived != 0 {
+				continue
+			}
+			for _, k := range a.visible(d, to, id) {
+				for _, typeID := range a.links.sets[k.set] {
+					lt := a.links.byID[d][typeID]
+					out = append(out, Edge{From: id, To: k.to, Category: lt.category, TypeID: typeID, Label: lt.label})
+				}
+			}
+		}
+	})
+	return out
+}
