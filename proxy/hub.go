@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -187,6 +188,18 @@ func (h *Hub) read(ctx context.Context, q changes.Querier, after int64) ([]chang
 	return list, err
 }
 
+// readAgain is read over the pool.
+func (h *Hub) readAgain(ctx context.Context, after int64) (list []changes.Change, err error) {
+	err = insist(ctx, func() error {
+		list, err = h.read(ctx, h.pool, after)
+		if errors.Is(err, errGap) {
+			return backoff.Permanent(err)
+		}
+		return err
+	})
+	return list, err
+}
+
 // ring hands each change to the subscriptions of its channels.
 func (h *Hub) ring(list []changes.Change) {
 	h.mu.Lock()
@@ -207,6 +220,19 @@ func (h *Hub) ring(list []changes.Change) {
 		}
 		h.position = c.Seq
 	}
+}
+
+// insist repeats a query of the pool that failed for its connection: those of before a restart of Postgres are found
+// dead one by one.
+func insist(ctx context.Context, query func() error) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := query()
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && !strings.HasPrefix(refused.Code, "57P") {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxTries(5), backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)))
+	return err
 }
 
 // event is a change on its way to its listeners, who share it.
@@ -234,7 +260,8 @@ func (h *Hub) newest(ctx context.Context) (int64, error) {
 		defer cancel()
 		const sql = `select last from hubpg.change_counter`
 		var last int64
-		if err := h.pool.QueryRow(ctx, sql).Scan(&last); err != nil {
+		err := insist(ctx, func() error { return h.pool.QueryRow(ctx, sql).Scan(&last) })
+		if err != nil {
 			return nil, fmt.Errorf("read newest change: %w", err)
 		}
 		return last, nil
@@ -292,7 +319,11 @@ func (h *Hub) goLive(sub *subscription, seq int64) bool {
 func (h *Hub) check(ctx context.Context, after int64) error {
 	ctx, cancel := context.WithTimeout(ctx, hubPatience)
 	defer cancel()
-	oldest, newest, err := changes.Bounds(ctx, h.pool)
+	var oldest, newest int64
+	err := insist(ctx, func() (err error) {
+		oldest, newest, err = changes.Bounds(ctx, h.pool)
+		return err
+	})
 	switch {
 	case err != nil:
 		return err

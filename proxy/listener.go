@@ -312,7 +312,7 @@ func (l *listener) catchUp(ctx context.Context, sub *subscription) error {
 	for !l.hub.goLive(sub, after) {
 		// Everything up to here is in the log before the read, so a page that is not full ends behind it.
 		rung := l.hub.Position()
-		list, err := l.hub.read(ctx, l.hub.pool, after)
+		list, err := l.hub.readAgain(ctx, after)
 		if err != nil {
 			return err
 		}
