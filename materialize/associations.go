@@ -75,9 +75,9 @@ with begun as (
 	update hubpg.objects p
 	set phase = 'backfill', backfill_from = now()
 	from hubpg.objects a
-	where p.portal_id = $1 and p.table_name = $2 and p.phase in ('new', 'degraded')
-	and a.portal_id = $1 and a.table_name = $3 and a.phase = 'live')
-select phase = 'live', row_count
+	where p.portal_id = $1 and p.table_name = $2 and p.phase = 'new'
+	and a.portal_id = $1 and a.table_name = $3 and a.backfill_done_at is not null)
+select backfill_done_at is not null, row_count
 from hubpg.objects
 where portal_id = $1 and table_name = $3`, s.args.Portal, pair.Name, pair.A.Name).Scan(&ready, &p.Of)
 	if err != nil {

@@ -61,7 +61,6 @@ const (
 	fetchPoll     = 100 * time.Millisecond
 	rescueAfter   = jobTimeout + time.Minute
 	keepCompleted = 10 * time.Minute
-	stopWithin    = 10 * time.Second
 )
 
 // workers is how many steps of each group of lanes run at once in this process. Steps mostly wait: for the quota, for
@@ -95,9 +94,14 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	if err := e.retry(ctx, "connect to postgres", life.acquire); err != nil {
 		return nil //nolint:nilerr // ended by ctx
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return life.run(ctx) })
-	g.Go(func() error { return e.runRiver(ctx) })
+	// The life sign outlasts the lanes, so that no neighbour takes them over while they are being stopped.
+	alive, rest := context.WithCancel(context.WithoutCancel(ctx))
+	var g errgroup.Group
+	g.Go(func() error { return life.run(alive) })
+	g.Go(func() error {
+		defer rest()
+		return e.runRiver(ctx)
+	})
 	return g.Wait()
 }
 
@@ -138,9 +142,7 @@ func (e *Engine) runRiver(ctx context.Context) error {
 	}
 	e.log.Info("materializer started", slog.Int64("portal", e.portal), slog.String("schema", e.cfg.Schema))
 	<-ctx.Done()
-	stop, cancel := context.WithTimeout(work, stopWithin)
-	defer cancel()
-	if err := e.river.StopAndCancel(stop); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err := e.river.StopAndCancel(work); err != nil {
 		return fmt.Errorf("stop lanes: %w", err)
 	}
 	e.log.Info("materializer stopped", slog.Int64("portal", e.portal))

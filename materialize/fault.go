@@ -3,10 +3,16 @@ package materialize
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"hubpg/hubapi"
 )
@@ -89,6 +95,9 @@ func (p *pause) remaining() time.Duration {
 // failed records why a lane failed, with the remedy, and says how long it pauses.
 func (e *Engine) failed(ctx context.Context, a laneArgs, err error) time.Duration {
 	n := e.faults.add(a)
+	if away(err) {
+		return jitter(min(firstPause<<min(n-1, 3), lastPause)) // the life sign has said so, once for all lanes
+	}
 	wait := jitter(min(firstPause<<min(n-1, 10), lastPause))
 	level := slog.LevelWarn
 	if scope, ok := errors.AsType[*hubapi.ScopeError](err); ok {
@@ -110,6 +119,19 @@ func (e *Engine) failed(ctx context.Context, a laneArgs, err error) time.Duratio
 			slog.String("error", err.Error()))
 	}
 	return wait
+}
+
+// away says that an error comes from Postgres being restarted, or not being there.
+func away(err error) bool {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08")
+	}
+	// A connection that was cut in the middle of a query says no more than that.
+	_, hubspot := errors.AsType[*hubapi.UnavailableError](err)
+	return !hubspot && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET))
 }
 
 // succeeded takes the lane's last failure off the status.

@@ -83,6 +83,9 @@ func (a laneArgs) options() *river.InsertOpts {
 	}
 }
 
+// noteWithin bounds how long the outcome of a step that hung may take to write.
+const noteWithin = 10 * time.Second
+
 // errEnded is returned by a step whose lane has nothing left to do, ever; the job is then complete.
 var errEnded = errors.New("lane has ended")
 
@@ -108,9 +111,13 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	s := newStep(e, a)
 	start := time.Now()
 	next, err := s.run(ctx)
-	if ctx.Err() != nil && err != nil {
-		err = fmt.Errorf("%s: %w", a.Lane, context.Cause(ctx))
-		return river.JobSnooze(0) // shutting down, or the step hung: another worker goes on from the cursor
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return river.JobSnooze(0) // shutting down: whoever comes next goes on from the cursor
+	}
+	if ctx.Err() != nil { // the step hung, but what it has to say must still be written
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), noteWithin)
+		defer cancel()
 	}
 	e.cfg.Meter.Step(Step{
 		Lane: a.Lane, Table: a.Table, Calls: s.calls(), Rows: int(s.rows.Load()), Took: time.Since(start), Err: err,

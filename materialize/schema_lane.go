@@ -70,7 +70,7 @@ func (s *step) schema(ctx context.Context) (time.Duration, error) {
 func (s *step) objectTypes(ctx context.Context) ([]objectType, error) {
 	s.count.Add(2)
 	enabled, err := s.client.ListEnablement(ctx)
-	if err != nil && !final(err) {
+	if err != nil && !unreadable(err) {
 		return nil, err // without it, every optional type is tried
 	}
 	var types []objectType
@@ -87,7 +87,7 @@ func (s *step) objectTypes(ctx context.Context) ([]objectType, error) {
 		})
 	}
 	schemas, err := s.client.ListSchemas(ctx)
-	if err != nil && !final(err) {
+	if err != nil && !unreadable(err) {
 		return nil, err
 	}
 	s.absence(ctx, "custom objects", "", err)
@@ -201,20 +201,22 @@ func (s *step) openTable(ctx context.Context, t *catalog.Table) error {
 	}
 	var done bool
 	err = pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, `
-update hubpg.objects
-set phase = case when phase = 'new' then 'backfill' else phase end,
-	backfill_from = coalesce(backfill_from, now())
-where portal_id = $1 and table_name = $2
-returning backfill_done_at is not null`, s.args.Portal, t.Name).Scan(&done)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `
+		var b pgx.Batch // cursor before object, as every lane locks them
+		b.Queue(`
 insert into hubpg.cursors (portal_id, table_name, lane, position, revision)
-values ($1, $2, $3, $4, 1)
+select $1, $2, $3, $4, 1
+where not exists (select from hubpg.cursors where portal_id = $1 and table_name = $2 and lane = $3)
 on conflict do nothing`, s.args.Portal, t.Name, LaneFollow, since)
-		return err
+		b.Queue(`
+update hubpg.objects
+set phase = case when phase = 'new' then 'backfill' else phase end, backfill_from = now()
+where portal_id = $1 and table_name = $2 and backfill_from is null`, s.args.Portal, t.Name)
+		b.Queue(`
+select backfill_done_at is not null
+from hubpg.objects
+where portal_id = $1 and table_name = $2`, s.args.Portal, t.Name).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&done) })
+		return tx.SendBatch(ctx, &b).Close()
 	})
 	if err != nil {
 		return fmt.Errorf("open %s: %w", t.Name, err)
@@ -269,6 +271,10 @@ func (s *step) owners(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list owners: %w", err)
 	}
+	s.e.note(ctx, "restore owners", `
+update hubpg.objects
+set phase = case when backfill_done_at is null then 'new' else 'live' end, last_error = null, hint = null, error_at = null
+where portal_id = $1 and table_name = 'owners' and phase = 'degraded'`, s.args.Portal)
 	rows, teams := ownerRows(append(active, archived...))
 	if err := s.replace(ctx, "owners", "", readAt, rows); err != nil {
 		return err
@@ -289,9 +295,8 @@ func (s *step) replace(ctx context.Context, table, scope string, readAt time.Tim
 func (s *step) finishLookups(ctx context.Context) error {
 	_, err := s.e.cfg.Pool.Exec(ctx, `
 update hubpg.objects
-set phase = 'live', backfill_done_at = coalesce(backfill_done_at, now()), last_error = null, hint = null, error_at = null
-where portal_id = $1 and kind = 'lookup' and phase <> 'live'
-and (table_name <> 'owners' or phase <> 'degraded' or row_count > 0)`, s.args.Portal)
+set phase = 'live', backfill_done_at = now()
+where portal_id = $1 and kind = 'lookup' and phase = 'new'`, s.args.Portal)
 	if err != nil {
 		return fmt.Errorf("finish lookups: %w", err)
 	}

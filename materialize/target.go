@@ -14,14 +14,8 @@ import (
 	"hubpg/internal/mirror"
 )
 
-// The phases of a table in hubpg.objects.
-const (
-	phaseNew      = "new"
-	phaseBackfill = "backfill"
-	phaseLive     = "live"
-	phaseDegraded = "degraded"
-	phaseGone     = "gone"
-)
+// phaseLive is the phase of a table that is complete.
+const phaseLive = "live"
 
 // target is an object table as a lane reads and writes it.
 type target struct {
@@ -132,14 +126,17 @@ func (e *Engine) target(ctx context.Context, name string) (*target, error) {
 	return t, nil
 }
 
-// liveTarget returns the object table of the lane once it is complete, nil before that.
+// liveTarget returns the object table of the lane once it has been filled, nil before that.
 func (s *step) liveTarget(ctx context.Context) (*target, error) {
-	var phase string
-	err := s.e.cfg.Pool.QueryRow(ctx, readPhase, s.args.Portal, s.args.Table).Scan(&phase)
+	var filled bool
+	err := s.e.cfg.Pool.QueryRow(ctx, `
+select backfill_done_at is not null and phase <> 'gone'
+from hubpg.objects
+where portal_id = $1 and table_name = $2`, s.args.Portal, s.args.Table).Scan(&filled)
 	if err != nil {
 		return nil, fmt.Errorf("read phase of %s: %w", s.args.Table, err)
 	}
-	if phase != phaseLive {
+	if !filled {
 		return nil, nil
 	}
 	return s.target(ctx)

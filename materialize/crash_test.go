@@ -1,0 +1,80 @@
+package materialize_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"hubpg/internal/sandbox"
+)
+
+// process runs an engine in a process of its own.
+func (w *world) process() *exec.Cmd {
+	w.t.Helper()
+	self, err := os.Executable()
+	w.must(err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), childDatabase+"="+w.dbURL, childHubSpot+"="+w.url)
+	cmd.Stderr = os.Stderr
+	w.must(cmd.Start())
+	return cmd
+}
+
+func kill(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// TestKilledProcessesLoseAndDoubleNothing kills the materializer again and again while it fills and follows, and while
+// the account changes.
+func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 1500, Latency: 5 * time.Millisecond})
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test
+	changed := 0
+	for range 8 {
+		cmd := w.process()
+		until := time.Now().Add(time.Duration(300+random.IntN(1500)) * time.Millisecond)
+		for time.Now().Before(until) {
+			w.scramble("contacts", changed)
+			changed++
+			time.Sleep(20 * time.Millisecond)
+		}
+		kill(cmd)
+	}
+	cmd := w.process()
+	defer kill(cmd)
+	w.awaitLive(120*time.Second, "contacts", "companies", "deals")
+	w.awaitEqual(60 * time.Second)
+	eventually(t, 30*time.Second, w.edgeDifference)
+	if d := w.replayDifference(); d != "" {
+		t.Fatal(d)
+	}
+}
+
+// TestLanesOfAKilledProcessAreTakenOver also holds the bound: seconds, not River's minutes.
+func TestLanesOfAKilledProcessAreTakenOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 200, Latency: 30 * time.Millisecond})
+	first := w.process()
+	w.awaitLive(90*time.Second, "contacts")
+	second := w.process()
+	defer kill(second)
+	eventually(t, 10*time.Second, func() string { // the second process has shown that it lives
+		if n := w.count(`select count(*) from pg_locks where locktype = 'advisory' and classid = $1::bigint::oid`, 0x68756270); n < 2 {
+			return fmt.Sprintf("%d processes live", n)
+		}
+		return ""
+	})
+	kill(first)
+	id := w.live("contacts")[0].ID
+	w.must(w.hub.Update("contacts", id, map[string]string{"firstname": "orphan"}))
+	start := time.Now()
+	w.awaitEqual(10*time.Second, "contacts")
+	t.Logf("taken over after %s", time.Since(start))
+}

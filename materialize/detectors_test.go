@@ -1,0 +1,173 @@
+package materialize_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"hubpg/internal/sandbox"
+	"hubpg/materialize"
+)
+
+func TestArchivedRecordLeavesTheTable(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 150}, func(c *materialize.Config) { c.Pace.Archived = 300 * time.Millisecond })
+	for i := range 5 {
+		w.must(w.hub.Archive("contacts", w.live("contacts")[i*20].ID))
+	}
+	w.awaitEqual(30*time.Second, "contacts")
+	if n := w.count(`select count(*) from hubpg.changes where op = 'delete' and table_name = 'contacts' and after is null`); n != 5 {
+		t.Fatalf("%d delete events", n)
+	}
+}
+
+func TestErasedMergedAndRestoredRecordsAreFoundByTheSweep(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 250}, func(c *materialize.Config) {
+		c.Pace.Archived, c.Pace.IDs = 300*time.Millisecond, 500*time.Millisecond
+	})
+	live := w.live("contacts")
+	w.must(w.hub.Erase("contacts", live[3].ID))
+	survivor, err := w.hub.Merge("contacts", live[10].ID, live[11].ID)
+	w.must(err)
+	w.must(w.hub.Archive("contacts", live[20].ID))
+	w.awaitEqual(30*time.Second, "contacts")
+	w.must(w.hub.Restore("contacts", live[20].ID))
+	w.awaitEqual(30*time.Second, "contacts")
+	if n := w.count(`select count(*) from hubspot.contacts where id = $1`, survivor); n != 1 {
+		t.Fatal("the record that others were merged into is not there")
+	}
+	if n := w.count(`select count(*) from hubpg.changes where op = 'merge' and record_id = any ($1)`,
+		[]int64{live[10].ID, live[11].ID}); n == 0 {
+		t.Fatal("no event says that records were merged")
+	}
+	if d := w.replayDifference(); d != "" {
+		t.Fatal(d)
+	}
+}
+
+// A listing that lacks records is no evidence that they are gone.
+func TestShortListingDeletesNothing(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 250}, func(c *materialize.Config) {
+		c.Pace.Archived, c.Pace.IDs = 300*time.Millisecond, 400*time.Millisecond
+	})
+	w.hub.InjectFault(sandbox.Fault{
+		Method: "GET", Path: "/contacts$", Kind: sandbox.FaultStatus, Status: 200, Body: `{"results":[]}`, Probability: 0.5,
+	})
+	start := time.Now()
+	eventually(t, 30*time.Second, func() string {
+		if n := w.count(`select count(*) from hubspot.contacts`); n != 250 {
+			t.Fatalf("%d rows left", n)
+		}
+		if time.Since(start) < 4*time.Second {
+			return "too early to tell"
+		}
+		return ""
+	})
+	w.hub.ClearFaults()
+	if n := w.count(`select count(*) from hubpg.changes where op in ('delete', 'merge')`); n != 0 {
+		t.Fatalf("%d deletions were logged", n)
+	}
+}
+
+func TestNewPropertyIsFilledForOldRows(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 250}, func(c *materialize.Config) { c.Pace.Schema = 300 * time.Millisecond })
+	w.must(w.hub.AddProperty("contacts", sandbox.PropertyDef{
+		Name: "shoe_size", Label: "Shoe size", Type: "number", FieldType: "number", GroupName: "contactinformation",
+	}))
+	for i, r := range w.live("contacts") {
+		// The value appears without a change of the modified time, so only a fill can bring it.
+		w.must(w.hub.SetCalculated("contacts", r.ID, "shoe_size", fmt.Sprint(30+i%20)))
+	}
+	eventually(t, 30*time.Second, func() string {
+		if n := w.count(`select count(*) from hubpg.columns where property = 'shoe_size' and filled_at is not null`); n != 1 {
+			return "column is not filled"
+		}
+		return ""
+	})
+	if n := w.count(`select count(*) from hubspot.contacts where shoe_size is not null`); n != 250 {
+		t.Fatalf("%d of 250 rows have the new property", n)
+	}
+	w.awaitEqual(10*time.Second, "contacts")
+}
+
+func TestAssociationsFollowChangedRecords(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 120})
+	cfg := w.config()
+	cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts", "companies", "deals"}
+	w.start(cfg)
+	w.awaitLive(60*time.Second, "contacts", "companies", "deals", "contacts_companies", "deals_contacts", "deals_companies")
+	eventually(t, 10*time.Second, w.edgeDifference)
+	contacts, companies, deals := w.live("contacts"), w.live("companies"), w.live("deals")
+
+	w.must(w.hub.Associate("contacts", contacts[5].ID, "companies", companies[3].ID, 279))
+	w.must(w.hub.Associate("deals", deals[1].ID, "contacts", contacts[6].ID, 3))
+	w.must(w.hub.Update("contacts", contacts[5].ID, map[string]string{"firstname": "linked"}))
+	w.must(w.hub.Update("contacts", contacts[6].ID, map[string]string{"firstname": "linked too"})) // the far end of deals_contacts
+	eventually(t, 20*time.Second, w.edgeDifference)
+	if n := w.count(`select count(*) from hubspot.deals_contacts where contact_id = $1 and deal_id = $2`, contacts[6].ID, deals[1].ID); n == 0 {
+		t.Fatal("edge seen from the far end is missing")
+	}
+	if n := w.count(`select count(*) from hubpg.changes where op = 'associate' and source = 'follow'`); n == 0 {
+		t.Fatal("no event for a new association")
+	}
+
+	w.must(w.hub.Dissociate("deals", deals[1].ID, "contacts", contacts[6].ID, 3))
+	w.must(w.hub.Update("contacts", contacts[6].ID, map[string]string{"firstname": "unlinked"}))
+	eventually(t, 20*time.Second, w.edgeDifference)
+}
+
+func TestAssociationsChangedAloneAreFoundByThePass(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 80})
+	cfg := w.config()
+	cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts", "companies"}
+	cfg.Pace.Pairs = 500 * time.Millisecond
+	w.start(cfg)
+	w.awaitLive(60*time.Second, "contacts", "companies", "contacts_companies")
+	w.must(w.hub.Associate("contacts", w.live("contacts")[9].ID, "companies", w.live("companies")[2].ID, 279))
+	eventually(t, 20*time.Second, w.edgeDifference)
+}
+
+func TestCustomObjectsAreMirrored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 50})
+	typeID, err := w.hub.AddObjectType(sandbox.SchemaDef{
+		Name: "boats", SingularLabel: "Boat", PluralLabel: "Boats", PrimaryDisplayProperty: "name",
+		Properties:        []sandbox.PropertyDef{{Name: "name", Label: "Name", Type: "string", FieldType: "text"}},
+		AssociatedObjects: []string{"contacts"},
+	})
+	w.must(err)
+	id, err := w.hub.Create(typeID, map[string]string{"name": "Ellida"})
+	w.must(err)
+	cfg := w.config()
+	cfg.Objects = []string{"contacts", "boats"}
+	w.start(cfg)
+	w.awaitLive(60*time.Second, "contacts", "boats")
+	w.awaitEqual(10 * time.Second)
+	w.must(w.hub.Update(typeID, id, map[string]string{"name": "Gullfaxi"}))
+	w.awaitEqual(20 * time.Second)
+	if n := w.count(`select count(*) from hubpg.objects where kind = 'association' and to_table = 'boats' or from_table = 'boats'`); n == 0 {
+		t.Fatal("the custom object has no association table")
+	}
+}
+
+func TestLookupTablesFollow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 30})
+	cfg := w.config()
+	cfg.Objects = []string{"contacts", "deals"}
+	w.start(cfg)
+	w.awaitLive(60*time.Second, "contacts", "deals", "owners", "pipelines", "pipeline_stages", "properties", "property_options")
+	for _, table := range []string{"owners", "pipelines", "pipeline_stages", "properties", "property_options"} {
+		if n := w.count(`select row_count from hubpg.objects where table_name = $1`, table); n == 0 {
+			t.Errorf("%s is empty", table)
+		}
+	}
+	if n := w.count(`select count(*) from hubspot.properties p where object_table = 'contacts' and name = 'email' and column_name = 'email'`); n != 1 {
+		t.Error("properties does not know contacts.email")
+	}
+}

@@ -1,0 +1,167 @@
+package materialize_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"hubpg/internal/sandbox"
+	"hubpg/materialize"
+)
+
+// liveContacts starts an engine that can learn of changes in contacts only by following them.
+func liveContacts(t *testing.T, cfg sandbox.Config, tune func(*materialize.Config)) (*world, func()) {
+	t.Helper()
+	w := newWorld(t, cfg)
+	mc := w.config()
+	mc.Pace, mc.Objects = slowSweeps(), []string{"contacts"}
+	if tune != nil {
+		tune(&mc)
+	}
+	stop := w.start(mc)
+	w.awaitLive(120*time.Second, "contacts")
+	w.awaitCursor("trailing", "due", 1)
+	return w, stop
+}
+
+func TestChangeBecomesAnEventSoon(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 200}, nil)
+	var took []time.Duration
+	for i := range 20 {
+		id := w.live("contacts")[i].ID
+		name := fmt.Sprintf("soon %d", i)
+		start := time.Now()
+		w.must(w.hub.Update("contacts", id, map[string]string{"firstname": name}))
+		eventually(t, 10*time.Second, func() string {
+			if w.count(`select count(*) from hubpg.changes where record_id = $1 and after ->> 'firstname' = $2`, id, name) == 0 {
+				return "no event"
+			}
+			return ""
+		})
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	if p95 := took[18]; p95 > 3*time.Second {
+		t.Fatalf("p95 from change to event is %s", p95)
+	}
+	t.Logf("change to event: median %s, p95 %s", took[10], took[18])
+}
+
+func TestLateIndexLosesNothing(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 300, IndexLag: 2500 * time.Millisecond, Disorder: true}, nil)
+	for i := range 120 {
+		w.scramble("contacts", i*10) // updates only
+		if i%20 == 0 {
+			time.Sleep(150 * time.Millisecond) // lets polls fall between changes
+		}
+	}
+	w.awaitEqual(40*time.Second, "contacts")
+}
+
+// The index shows these changes only after the follow lane has left them behind; the trailing lane must find them.
+func TestTrailingLaneFindsWhatTheIndexShowsTooLate(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 100, IndexLag: 5 * time.Second}, func(c *materialize.Config) {
+		c.Pace.Overlap = 100 * time.Millisecond // shorter than the lag; the lane allows no less than two seconds
+		c.Pace.Trailing, c.Pace.Settle = time.Second, 10*time.Second
+	})
+	for i := range 20 {
+		w.scramble("contacts", i*10)
+	}
+	w.awaitEqual(40*time.Second, "contacts")
+	if n := w.count(`select count(*) from hubpg.changes where source = 'trailing'`); n == 0 {
+		t.Fatal("the trailing lane found nothing; the test does not show what it says")
+	}
+	eventually(t, 30*time.Second, func() string {
+		if s := w.status("contacts"); s.SettledAt == nil || time.Since(*s.SettledAt) > 30*time.Second {
+			return "settled instant does not move"
+		}
+		return ""
+	})
+}
+
+func TestMoreTiesThanASearchShows(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("12,000 records")
+	}
+	w, stop := liveContacts(t, sandbox.Config{Contacts: 12_500}, func(c *materialize.Config) {
+		c.Fetchers, c.BackfillEvents = 8, false
+	})
+	stop()
+	w.must(w.hub.StampAll("contacts", 12_000, time.Now()))
+	mc := w.config()
+	mc.Pace, mc.Objects, mc.BackfillEvents = slowSweeps(), []string{"contacts"}, false
+	w.start(mc)
+	w.awaitEqual(120*time.Second, "contacts")
+}
+
+func TestMoreChangesInOneWindowThanASearchShows(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("11,000 records")
+	}
+	w, stop := liveContacts(t, sandbox.Config{Contacts: 11_000}, func(c *materialize.Config) {
+		c.Fetchers, c.BackfillEvents = 8, false
+	})
+	stop()
+	for i, r := range w.live("contacts") {
+		w.must(w.hub.Update("contacts", r.ID, map[string]string{"firstname": fmt.Sprint("many ", i)}))
+	}
+	mc := w.config()
+	mc.Pace, mc.Objects, mc.BackfillEvents = slowSweeps(), []string{"contacts"}, false
+	w.start(mc)
+	w.awaitEqual(120*time.Second, "contacts")
+}
+
+func TestThrottleStormKeepsRowsAndConverges(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 400}, nil)
+	for _, f := range []sandbox.Fault{
+		{Kind: sandbox.FaultRateBurst, Probability: 0.2},
+		{Kind: sandbox.FaultInternal, Probability: 0.1},
+		{Kind: sandbox.FaultCut, Probability: 0.1},
+		{Kind: sandbox.FaultDrop, Probability: 0.05},
+		{Path: "/search$", Kind: sandbox.FaultRateSearch, Probability: 0.2},
+		{Path: "/search$", Kind: sandbox.FaultEmptyPage, Probability: 0.1},
+	} {
+		w.hub.InjectFault(f)
+	}
+	for i := range 60 {
+		w.scramble("contacts", i*10)
+		if n := w.count(`select count(*) from hubspot.contacts`); n != 400 {
+			t.Fatalf("%d rows in the storm", n)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	w.hub.ClearFaults()
+	w.awaitEqual(90*time.Second, "contacts")
+	if d := w.replayDifference(); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func TestCursorTrailsThePoll(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 50}, nil)
+	var last int64
+	for range 20 {
+		var since int64
+		if err := w.pool.QueryRow(context.Background(),
+			`select (position ->> 'since')::bigint from hubpg.cursors where lane = 'follow'`).Scan(&since); err != nil {
+			t.Fatal(err)
+		}
+		if since < last {
+			t.Fatalf("cursor went back from %d to %d", last, since)
+		}
+		if behind := time.Since(time.UnixMilli(since)); behind < 2*time.Second {
+			t.Fatalf("cursor is only %s behind the clock", behind)
+		}
+		last = since
+		time.Sleep(60 * time.Millisecond)
+	}
+}

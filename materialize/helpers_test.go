@@ -1,0 +1,95 @@
+package materialize_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"hubpg/internal/sandbox"
+	"hubpg/materialize"
+)
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) count(sql string, args ...any) (n int64) {
+	w.t.Helper()
+	if err := w.pool.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+// config2 is cfg for another process: with a pool of its own.
+func (w *world) config2(cfg materialize.Config) materialize.Config {
+	cfg.Pool = w.newPool()
+	return cfg
+}
+
+func (w *world) status(table string) materialize.TableStatus {
+	w.t.Helper()
+	list, err := materialize.Status(context.Background(), w.pool)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, s := range list {
+		if s.Table == table {
+			return s
+		}
+	}
+	return materialize.TableStatus{}
+}
+
+// awaitCursor waits until n tables have a cursor of the lane with a field set.
+func (w *world) awaitCursor(lane, field string, n int64) {
+	w.t.Helper()
+	eventually(w.t, 30*time.Second, func() string {
+		if got := w.count(`select count(*) from hubpg.cursors where lane = $1 and position ? $2`, lane, field); got < n {
+			return fmt.Sprintf("%d of %d %s cursors have %s", got, n, lane, field)
+		}
+		return ""
+	})
+}
+
+// scramble makes the nth change of a table: an update, a create or, now and then, an archive.
+func (w *world) scramble(objectType string, n int) {
+	w.t.Helper()
+	live := w.live(objectType)
+	name := "firstname"
+	switch objectType {
+	case "companies":
+		name = "name"
+	case "deals":
+		name = "dealname"
+	}
+	switch {
+	case n%10 == 3:
+		props := map[string]string{name: fmt.Sprintf("new %d", n)}
+		switch objectType {
+		case "contacts":
+			props["email"] = fmt.Sprintf("scramble%d@example.com", n)
+		case "deals":
+			props["pipeline"], props["dealstage"] = "default", "appointmentscheduled"
+		}
+		_, err := w.hub.Create(objectType, props)
+		w.must(err)
+	case n%10 == 7 && len(live) > 10:
+		w.must(w.hub.Archive(objectType, live[n%len(live)].ID))
+	default:
+		w.must(w.hub.Update(objectType, live[(n*7919)%len(live)].ID, map[string]string{name: fmt.Sprintf("changed %d", n)}))
+	}
+}
+
+func (w *world) live(objectType string) []sandbox.Record {
+	var live []sandbox.Record
+	for _, r := range w.hub.Snapshot(objectType) {
+		if !r.Archived {
+			live = append(live, r)
+		}
+	}
+	return live
+}

@@ -1,0 +1,55 @@
+package materialize_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"hubpg/hubapi"
+	"hubpg/internal/pgtest"
+	"hubpg/materialize"
+)
+
+// childDatabase and childHubSpot, when set, make the test binary a materializer that runs until it is killed.
+const (
+	childDatabase = "HUBPG_TEST_DATABASE"
+	childHubSpot  = "HUBPG_TEST_HUBSPOT"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childDatabase) != "" {
+		if err := child(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(pgtest.Wrap(m))
+}
+
+func child() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	pool, err := pgxpool.New(ctx, os.Getenv(childDatabase))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	client, err := hubapi.New(os.Getenv(childHubSpot), hubapi.StaticToken("sandbox"))
+	if err != nil {
+		return err
+	}
+	e, err := materialize.New(materialize.Config{
+		Pool: pool, Client: client, Pace: fastPace(), Fetchers: 4, BackfillEvents: true,
+	})
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx)
+}

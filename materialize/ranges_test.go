@@ -1,0 +1,109 @@
+package materialize
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// TestRangesCoverEveryIDOnce walks random sets of ids with fetchers that take, split and give back in any order.
+func TestRangesCoverEveryIDOnce(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		ids := rapid.SliceOfNDistinct(rapid.Int64Range(1, 1<<40), 0, 300, rapid.ID[int64]).Draw(t, "ids")
+		hint := rapid.Int64Range(0, 1<<41).Draw(t, "hint")
+		page := rapid.IntRange(1, 20).Draw(t, "page")
+		r := newRanges(hint, rapid.IntRange(1, 8).Draw(t, "fetchers"))
+		read := map[int64]int{}
+		type fetch struct {
+			span *span
+			from int64
+		}
+		var busy []fetch
+		for steps := 0; !r.done() || len(busy) > 0; steps++ {
+			if steps > 100_000 {
+				t.Fatal("the walk does not end")
+			}
+			if rapid.Bool().Draw(t, "take") || len(busy) == 0 {
+				if s := r.take(); s != nil {
+					busy = append(busy, fetch{s, s.next})
+				}
+				if len(busy) == 0 {
+					continue
+				}
+			}
+			i := rapid.IntRange(0, len(busy)-1).Draw(t, "finish")
+			f := busy[i]
+			busy = append(busy[:i], busy[i+1:]...)
+			got, upTo, last := listFrom(ids, f.from, page)
+			for _, id := range got {
+				if id < f.span.end {
+					read[id]++
+				}
+			}
+			f.span.read(f.from, upTo, len(got), last)
+			if rapid.Bool().Draw(t, "crash") { // positions survive as JSON; work on the way does not
+				text, err := json.Marshal(r.spans)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r = &ranges{}
+				if err := json.Unmarshal(text, &r.spans); err != nil {
+					t.Fatal(err)
+				}
+				busy = nil
+				continue
+			}
+			r.giveBack(f.span)
+		}
+		want := map[int64]int{}
+		for _, id := range ids {
+			want[id] = 1
+		}
+		if diff := cmp.Diff(want, read); diff != "" {
+			t.Fatalf("ids read (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func listFrom(ids []int64, from int64, limit int) (page []int64, upTo int64, last bool) {
+	sorted := append([]int64(nil), ids...)
+	for i := range sorted {
+		for j := i; j > 0 && sorted[j] < sorted[j-1]; j-- {
+			sorted[j], sorted[j-1] = sorted[j-1], sorted[j]
+		}
+	}
+	for i, id := range sorted {
+		if id < from {
+			continue
+		}
+		if len(page) == limit {
+			return page, sorted[i], false
+		}
+		page = append(page, id)
+	}
+	return page, openEnd, true
+}
+
+func TestSpanSplitsOnlyWhatIsWorthIt(t *testing.T) {
+	t.Parallel()
+	r := &ranges{spans: []*span{{next: 0, end: 1000}}}
+	first := r.take()
+	second := r.take()
+	if first == nil || second == nil {
+		t.Fatal("a range of 1,000 unread ids is worth two fetchers")
+	}
+	if first.end != 500 || second.next != 500 || second.end != 1000 {
+		t.Fatalf("halves are [%d,%d) and [%d,%d)", first.next, first.end, second.next, second.end)
+	}
+	if third := r.take(); third == nil {
+		t.Fatal("a range of 500 unread ids is worth two fetchers")
+	}
+	for range 10 {
+		if s := r.take(); s != nil && s.end-s.next < minSplit/2 {
+			t.Fatalf("range [%d,%d) is too small for a fetcher of its own", s.next, s.end)
+		}
+	}
+}

@@ -1,0 +1,462 @@
+package materialize_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
+	"hubpg/internal/pgtest"
+	"hubpg/internal/sandbox"
+	"hubpg/materialize"
+	"hubpg/migrations"
+)
+
+// world is a simulated account, a database, and what it takes to keep one in the other.
+type world struct {
+	t      testing.TB
+	hub    *sandbox.Server
+	url    string // of the API
+	db     *pgtest.DB
+	dbURL  string
+	pool   *pgxpool.Pool
+	tokens string
+}
+
+func newWorld(t testing.TB, cfg sandbox.Config) *world {
+	t.Helper()
+	return newWorldOn(t, cfg, pgtest.Migrated(t, migrations.Up))
+}
+
+func newWorldOn(t testing.TB, cfg sandbox.Config, db *pgtest.DB) *world {
+	t.Helper()
+	cfg.Quiet = true
+	hub := sandbox.New(cfg)
+	api := httptest.NewServer(hub)
+	t.Cleanup(api.Close)
+	w := &world{t: t, hub: hub, url: api.URL, db: db, dbURL: sized(db.URL, 16)}
+	w.pool = w.newPool()
+	return w
+}
+
+// sized sets the size of the pools that are opened with url.
+func sized(url string, conns int) string {
+	sep := "?"
+	if strings.Contains(url, "?") {
+		sep = "&"
+	}
+	return url + sep + "pool_max_conns=" + strconv.Itoa(conns)
+}
+
+func (w *world) newPool() *pgxpool.Pool {
+	w.t.Helper()
+	pool, err := pgxpool.New(context.Background(), w.dbURL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(pool.Close)
+	return pool
+}
+
+// fastPace makes everything happen within a test.
+func fastPace() materialize.Pace {
+	return materialize.Pace{
+		Busy: 50 * time.Millisecond, Idle: 500 * time.Millisecond, Overlap: 3 * time.Second,
+		Trailing: 2 * time.Second, Schema: 2 * time.Second, Archived: time.Second, IDs: 2 * time.Second,
+		Pairs: 4 * time.Second, Pending: 100 * time.Millisecond, Retry: time.Second, Step: 5 * time.Second,
+	}
+}
+
+// slowSweeps is fastPace without the lanes that would find a change by looking at everything.
+func slowSweeps() materialize.Pace {
+	p := fastPace()
+	p.Trailing, p.IDs, p.Pairs, p.Archived = time.Hour, time.Hour, time.Hour, time.Hour
+	return p
+}
+
+func (w *world) config() materialize.Config {
+	w.t.Helper()
+	client, err := hubapi.New(w.url, hubapi.StaticToken("sandbox"),
+		hubapi.WithRetry(hubapi.RetryPolicy{}), hubapi.WithInactivity(10*time.Second))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return materialize.Config{
+		Pool: w.newPool(), Client: client, Pace: fastPace(), BackfillEvents: true, RowNotify: false, Fetchers: 4,
+		Logger: logger(w.t),
+	}
+}
+
+// logger writes to the test's log when it is verbose.
+func logger(t testing.TB) *slog.Logger {
+	if !testing.Verbose() || os.Getenv("HUBPG_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})).With("test", t.Name())
+}
+
+// start runs an engine and returns what stops it and waits for it.
+func (w *world) start(cfg materialize.Config) (stop func()) {
+	w.t.Helper()
+	e, err := materialize.New(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				w.t.Errorf("engine ended with %v", err)
+			}
+		case <-time.After(30 * time.Second):
+			w.t.Error("engine did not stop")
+		}
+	}
+	w.t.Cleanup(stop)
+	return stop
+}
+
+// eventually waits until check says "".
+func eventually(t testing.TB, within time.Duration, check func() string) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		problem := check()
+		if problem == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %s still: %s", within, problem)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// awaitLive waits until every object table of the account that has a table is complete.
+func (w *world) awaitLive(within time.Duration, tables ...string) {
+	w.t.Helper()
+	eventually(w.t, within, func() string {
+		list, err := materialize.Status(context.Background(), w.pool)
+		if err != nil {
+			return err.Error()
+		}
+		live := map[string]bool{}
+		var waiting []string
+		for _, s := range list {
+			live[s.Table] = s.Phase == "live"
+			if s.Phase != "live" && s.Phase != "degraded" && len(tables) == 0 {
+				waiting = append(waiting, fmt.Sprintf("%s %s %s", s.Table, s.Phase, s.LastError))
+			}
+		}
+		for _, name := range tables {
+			if !live[name] {
+				waiting = append(waiting, name)
+			}
+		}
+		if len(list) == 0 {
+			return "no tables"
+		}
+		if len(waiting) > 0 {
+			return "not live: " + strings.Join(waiting, ", ")
+		}
+		return ""
+	})
+}
+
+func (w *world) catalog() *mirror.Catalog {
+	w.t.Helper()
+	var portal int64
+	if err := w.pool.QueryRow(context.Background(), `select portal_id from hubpg.accounts`).Scan(&portal); err != nil {
+		w.t.Fatal(err)
+	}
+	cat, err := mirror.Load(context.Background(), w.pool, portal)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return cat
+}
+
+// awaitEqual waits until the tables are what HubSpot has.
+func (w *world) awaitEqual(within time.Duration, tables ...string) {
+	w.t.Helper()
+	eventually(w.t, within, func() string { return w.difference(tables...) })
+}
+
+// difference compares tables, all of them by default, with the account's truth, value by value.
+func (w *world) difference(tables ...string) string {
+	w.t.Helper()
+	cat := w.catalog()
+	if len(cat.Tables) == 0 {
+		return "no tables"
+	}
+	for _, t := range cat.Tables {
+		if len(tables) > 0 && !slices.Contains(tables, t.Name) {
+			continue
+		}
+		if d := w.tableDifference(t); d != "" {
+			return t.Name + ": " + d
+		}
+	}
+	return ""
+}
+
+func (w *world) tableDifference(t *catalog.Table) string {
+	ctx := context.Background()
+	tx, err := w.pool.Begin(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	columns := t.Readable()
+	names := []string{"id", "created_at", "updated_at"}
+	var create, compare strings.Builder
+	for i, c := range columns {
+		name := "c" + strconv.Itoa(i)
+		names = append(names, name)
+		create.WriteString(", " + name + " text")
+		if !c.Overflow {
+			col := pgx.Identifier{c.Name}.Sanitize()
+			fmt.Fprintf(&compare, ", case when t.%s is distinct from e.%s::%s then %s end", col, name, c.Kind.SQL(),
+				"'"+c.Name+"'")
+		}
+	}
+	if _, err := tx.Exec(ctx, `create temp table expected (id bigint, created_at timestamptz, updated_at timestamptz`+
+		create.String()+`) on commit drop`); err != nil {
+		return err.Error()
+	}
+	records := w.hub.Snapshot(t.Path)
+	records = slices.DeleteFunc(records, func(r sandbox.Record) bool { return r.Archived })
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{"expected"}, names, pgx.CopyFromSlice(len(records), func(i int) ([]any, error) {
+		r := records[i]
+		row := []any{r.ID, r.CreatedAt, r.UpdatedAt}
+		for _, c := range columns {
+			raw := r.Properties[c.Property]
+			text, ok := c.Kind.AppendText(nil, []byte(raw))
+			if raw == "" || !ok {
+				row = append(row, nil)
+			} else {
+				row = append(row, string(text))
+			}
+		}
+		return row, nil
+	}))
+	if err != nil {
+		return err.Error()
+	}
+	var missing, extra, differing int
+	var example string
+	err = tx.QueryRow(ctx, `
+select count(*) filter (where t.id is null), count(*) filter (where e.id is null),
+       count(*) filter (where t.id = e.id and (t.updated_at is distinct from e.updated_at or d.names <> '{}')),
+       coalesce(min(coalesce(e.id, t.id) || ' ' || d.names::text || ' ' || (t.updated_at is distinct from e.updated_at)::text)
+         filter (where t.id is null or e.id is null or t.updated_at is distinct from e.updated_at or d.names <> '{}'), '')
+from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t
+full join expected e on e.id = t.id
+cross join lateral (select array_remove(array[null::text`+compare.String()+`], null) as names) d`).
+		Scan(&missing, &extra, &differing, &example)
+	if err != nil {
+		return err.Error()
+	}
+	if missing+extra+differing > 0 {
+		return fmt.Sprintf("%d missing, %d too many, %d differ of %d, such as %s", missing, extra, differing, len(records), example)
+	}
+	var counted, counts int64
+	if err := tx.QueryRow(ctx, `
+select (select count(*) from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+`), row_count
+from hubpg.objects
+where table_name = $1`, t.Name).Scan(&counted, &counts); err != nil {
+		return err.Error()
+	}
+	if counted != counts {
+		return fmt.Sprintf("%d rows, counted %d", counted, counts)
+	}
+	return ""
+}
+
+// edgeDifference compares all association tables with the account's truth.
+func (w *world) edgeDifference() string {
+	w.t.Helper()
+	for _, p := range w.catalog().Pairs {
+		want := map[string]bool{}
+		for _, e := range w.hub.Edges(p.A.Path, p.B.Path) {
+			want[fmt.Sprintf("%d>%d %d %s %s", e.From, e.To, e.TypeID, e.Category, e.Label)] = true
+		}
+		rows, err := w.pool.Query(context.Background(), `
+select `+pgx.Identifier{p.ColumnA()}.Sanitize()+`, `+pgx.Identifier{p.ColumnB()}.Sanitize()+`, type_id, category, coalesce(label, '')
+from `+pgx.Identifier{p.Schema, p.Name}.Sanitize())
+		if err != nil {
+			return err.Error()
+		}
+		var (
+			a, b            int64
+			typeID          int
+			category, label string
+			extra           string
+		)
+		if _, err := pgx.ForEachRow(rows, []any{&a, &b, &typeID, &category, &label}, func() error {
+			key := fmt.Sprintf("%d>%d %d %s %s", a, b, typeID, category, label)
+			if !want[key] {
+				extra = key
+			}
+			delete(want, key)
+			return nil
+		}); err != nil {
+			return err.Error()
+		}
+		if extra != "" {
+			return p.Name + " has " + extra
+		}
+		for key := range want {
+			return fmt.Sprintf("%s lacks %s and %d more", p.Name, key, len(want)-1)
+		}
+	}
+	return ""
+}
+
+// replayDifference replays the change log from empty and compares the outcome with the object tables. It checks that
+// sequence numbers have no gaps and that each change fits the state before it.
+func (w *world) replayDifference() string {
+	w.t.Helper()
+	ctx := context.Background()
+	tx, err := w.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	state := map[string]map[int64]map[string]any{}
+	objects := map[string]bool{}
+	cat := w.catalog()
+	for _, t := range cat.Tables {
+		objects[t.Name] = true
+		state[t.Name] = map[int64]map[string]any{}
+	}
+	for seq := int64(0); ; {
+		list, err := changes.Read(ctx, tx, seq, 1000)
+		if err != nil {
+			return err.Error()
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, c := range list {
+			if c.Seq != seq+1 {
+				return fmt.Sprintf("change %d follows %d", c.Seq, seq)
+			}
+			seq = c.Seq
+			if !objects[c.Table] {
+				continue
+			}
+			if problem := apply(state[c.Table], &c); problem != "" {
+				return fmt.Sprintf("change %d (%s %s %d by %s): %s", c.Seq, c.Op, c.Table, c.RecordID, c.Source, problem)
+			}
+		}
+	}
+	for _, t := range cat.Tables {
+		if d := replayed(ctx, tx, t, state[t.Name]); d != "" {
+			return t.Name + " replayed: " + d
+		}
+	}
+	return ""
+}
+
+func apply(rows map[int64]map[string]any, c *changes.Change) string {
+	var before, after map[string]any
+	if len(c.Before) > 0 {
+		if err := json.Unmarshal(c.Before, &before); err != nil {
+			return err.Error()
+		}
+	}
+	if len(c.After) > 0 {
+		if err := json.Unmarshal(c.After, &after); err != nil {
+			return err.Error()
+		}
+	}
+	row, there := rows[c.RecordID]
+	switch c.Op {
+	case changes.Insert, changes.Restore:
+		if there {
+			return "the record is there already"
+		}
+		rows[c.RecordID] = after
+	case changes.Delete, changes.Merge:
+		if !there {
+			return "the record is not there"
+		}
+		delete(rows, c.RecordID)
+	case changes.Update:
+		if !there {
+			return "the record is not there"
+		}
+		if len(c.Changed) == 0 {
+			return "nothing changed"
+		}
+		for _, name := range c.Changed {
+			if fmt.Sprint(row[name]) != fmt.Sprint(before[name]) {
+				return fmt.Sprintf("%s was %v, the log says %v", name, row[name], before[name])
+			}
+			if after[name] == nil {
+				delete(row, name)
+			} else {
+				row[name] = after[name]
+			}
+		}
+	default:
+		return "unexpected operation"
+	}
+	return ""
+}
+
+func replayed(ctx context.Context, tx pgx.Tx, t *catalog.Table, state map[int64]map[string]any) string {
+	rows, err := tx.Query(ctx, `
+select id, jsonb_strip_nulls(to_jsonb(t) - array['_overflow', '_read_at', 'updated_at'])
+from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t`)
+	if err != nil {
+		return err.Error()
+	}
+	var (
+		id      int64
+		row     map[string]any
+		problem string
+		count   int
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &row}, func() error {
+		count++
+		want := state[id]
+		delete(want, "updated_at")
+		if fmt.Sprint(want) != fmt.Sprint(row) && problem == "" {
+			problem = fmt.Sprintf("record %d is %v, the log gives %v", id, row, want)
+		}
+		row = nil
+		return nil
+	})
+	if err != nil {
+		return err.Error()
+	}
+	if problem == "" && count != len(state) {
+		problem = fmt.Sprintf("%d rows, the log gives %d", count, len(state))
+	}
+	return problem
+}
