@@ -45,7 +45,7 @@ func newRig(t testing.TB, db *pgtest.DB, change func(*proxy.Config)) *rig {
 	r := &rig{t: t, db: db, log: &logBook{}}
 	cfg := proxy.Config{
 		Listen: "127.0.0.1:0", Upstream: db.URL, Changes: db.Pool(t), DrainTimeout: 5 * time.Second,
-		Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	}
 	if change != nil {
 		change(&cfg)

@@ -1,0 +1,334 @@
+package proxy_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"hubpg/proxy"
+)
+
+// startup is a start-up packet of protocol 3.0 with the given names and values.
+func startup(parameters ...string) []byte {
+	return startupVersion(3<<16, parameters...)
+}
+
+func startupVersion(version uint32, parameters ...string) []byte {
+	body := binary.BigEndian.AppendUint32(nil, version)
+	for _, p := range parameters {
+		body = append(append(body, p...), 0)
+	}
+	body = append(body, 0)
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body)+4)), body...)
+}
+
+func TestMalformedStartupsAreRefusedWithoutHarm(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, nil)
+	witness := r.connect()
+	ssl := []byte{0, 0, 0, 8, 4, 210, 22, 47}
+	gss := []byte{0, 0, 0, 8, 4, 210, 22, 48}
+	cases := map[string][]byte{
+		"http":                 []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+		"zero length":          {0, 0, 0, 0, 0, 3, 0, 0},
+		"negative length":      {0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0},
+		"a gigabyte":           {0x40, 0, 0, 0, 0, 3, 0, 0},
+		"one over the cap":     {0, 0, 0x27, 0x11, 0, 3, 0, 0},
+		"protocol 2":           {0, 0, 0, 8, 0, 2, 0, 0},
+		"no terminator":        {0, 0, 0, 13, 0, 3, 0, 0, 'u', 's', 'e', 'r', 0},
+		"name without value":   {0, 0, 0, 10, 0, 3, 0, 0, 'u', 0},
+		"after terminator":     append([]byte{0, 0, 0, 11, 0, 3, 0, 0}, 0, 'x', 0),
+		"ssl twice":            append(append([]byte{}, ssl...), ssl...),
+		"gss twice":            append(append([]byte{}, gss...), gss...),
+		"long ssl":             {0, 0, 0, 9, 4, 210, 22, 47, 0},
+		"short cancel":         {0, 0, 0, 12, 4, 210, 22, 46, 0, 0, 0, 1},
+		"cancel of nobody":     {0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 1, 2, 3, 4},
+		"cancel with huge key": append([]byte{0, 0, 1, 13, 4, 210, 22, 46, 0, 0, 0, 1}, make([]byte, 257)...),
+		"no user":              startup("database", r.db.Name),
+	}
+	for name, packet := range cases {
+		conn := r.dial()
+		if _, err := conn.Write(packet); err != nil {
+			t.Errorf("%s: write: %v", name, err)
+		}
+		got, err := io.ReadAll(conn)
+		if errors.Is(err, io.ErrNoProgress) || isTimeout(err) {
+			t.Errorf("%s: the connection was left open", name)
+		}
+		if bytes.Contains(got, []byte("server_version")) {
+			t.Errorf("%s: a session was begun", name)
+		}
+		if !strings.HasPrefix(name, "cancel") && !bytes.Contains(got, []byte("SFATAL")) && !bytes.Contains(got, []byte("FATAL")) && !isReset(err) && !strings.HasPrefix(name, "short") {
+			t.Errorf("%s: no error was given: %q, %v", name, got, err)
+		}
+	}
+	if got := value[int32](t, witness, "select 1"); got != 1 {
+		t.Errorf("witness: got %d", got)
+	}
+}
+
+func isTimeout(err error) bool {
+	n, ok := errors.AsType[net.Error](err)
+	return ok && n.Timeout()
+}
+
+func isReset(err error) bool {
+	_, ok := errors.AsType[*net.OpError](err)
+	return ok && !isTimeout(err)
+}
+
+func TestNewerProtocolsAreNegotiated(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, nil)
+	for name, c := range map[string]struct {
+		version   uint32
+		extension string
+		want      uint32 // version negotiated; 0: nothing to negotiate
+		keyLen    int
+	}{
+		"3.0": {3 << 16, "", 0, 4}, "3.2": {3<<16 | 2, "", 0, 32},
+		"grease":                {3<<16 | 9999, "_pq_.test_protocol_negotiation", 3<<16 | 2, 32},
+		"3.0 with an extension": {3 << 16, "_pq_.other", 3 << 16, 4},
+	} {
+		conn := r.dial()
+		parameters := []string{"user", "hubpg_owner", "database", r.db.Name}
+		if c.extension != "" {
+			parameters = append(parameters, c.extension, "1")
+		}
+		if _, err := conn.Write(startupVersion(c.version, parameters...)); err != nil {
+			t.Fatalf("%s: write: %v", name, err)
+		}
+		f := pgproto3.NewFrontend(conn, conn)
+		var got uint32
+		ready := false
+		for !ready {
+			m, err := f.Receive()
+			if err != nil {
+				t.Fatalf("%s: receive: %v", name, err)
+			}
+			switch m := m.(type) {
+			case *pgproto3.NegotiateProtocolVersion:
+				got = m.NewestMinorProtocol
+				if len(m.UnrecognizedOptions) != 1 || m.UnrecognizedOptions[0] != c.extension {
+					t.Errorf("%s: unrecognized options %q", name, m.UnrecognizedOptions)
+				}
+			case *pgproto3.BackendKeyData:
+				if len(m.SecretKey) != c.keyLen {
+					t.Errorf("%s: cancel key of %d bytes", name, len(m.SecretKey))
+				}
+			case *pgproto3.ReadyForQuery:
+				ready = true
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: negotiated %x, want %x", name, got, c.want)
+		}
+	}
+}
+
+func TestASilentClientIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, func(c *proxy.Config) { c.Limits.LoginTimeout = 150 * time.Millisecond })
+	for name, first := range map[string][]byte{"nothing": nil, "half a packet": {0, 0, 0, 50, 0, 3}} {
+		conn := r.dial()
+		if _, err := conn.Write(first); err != nil {
+			t.Fatalf("write: %v", err)
+		}
+		if _, err := io.ReadAll(conn); isTimeout(err) {
+			t.Errorf("%s: still connected", name)
+		}
+	}
+	// Logged in, the deadline is off.
+	conn := r.connect()
+	exec(t, conn, "select pg_sleep(0.4)")
+}
+
+func TestTooMuchBeforeAuthenticationIsRefused(t *testing.T) {
+	t.Parallel()
+	cluster, _ := guarded(t, false)
+	upstream := fmt.Sprintf("postgres://127.0.0.1:%d/postgres?sslmode=disable", cluster.Port())
+	r := newRig(t, newRig(t, nil, nil).db, func(c *proxy.Config) { c.Changes, c.Upstream = nil, upstream })
+	for name, message := range map[string][]byte{
+		"huge password": {'p', 0x10, 0, 0, 0}, "negative password": {'p', 0xff, 0xff, 0xff, 0xf0},
+		"a query": {'Q', 0, 0, 0, 6, 'x', 0}, "short length": {'p', 0, 0, 0, 3},
+	} {
+		conn := r.dial()
+		if _, err := conn.Write(append(startup("user", "plain", "database", "postgres"), message...)); err != nil {
+			t.Fatalf("write: %v", err)
+		}
+		got, err := io.ReadAll(conn)
+		if isTimeout(err) || !bytes.Contains(got, []byte("08P01")) {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+}
+
+// bent is a connection that changes what its client sends at one place.
+type bent struct {
+	net.Conn
+	mu   sync.Mutex
+	at   int                 // bytes still to pass unchanged
+	bend func([]byte) []byte // what to send instead of the rest of that write; nil: cut the connection
+}
+
+func (b *bent) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.at > len(p) {
+		b.at -= len(p)
+		return b.Conn.Write(p)
+	}
+	if b.at < 0 {
+		return b.Conn.Write(p)
+	}
+	out := append([]byte(nil), p[:b.at]...)
+	if b.bend != nil {
+		out = append(out, b.bend(append([]byte(nil), p[b.at:]...))...)
+	}
+	b.at = -1
+	n, err := b.Conn.Write(out)
+	if b.bend == nil {
+		b.Conn.Close()
+		return n, net.ErrClosed
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// chat is a session with something of everything.
+func chat(conn net.Conn, database string) {
+	f := pgproto3.NewFrontend(conn, conn)
+	f.SetMaxBodyLen(1 << 20)
+	if _, err := conn.Write(startup("user", "hubpg_owner", "database", database)); err != nil {
+		return
+	}
+	until := func(stop byte) bool {
+		for {
+			m, err := f.Receive()
+			if err != nil {
+				return false
+			}
+			if wire, err := m.Encode(nil); err != nil || wire[0] == stop || wire[0] == 'E' {
+				return err == nil
+			}
+		}
+	}
+	if !until('Z') {
+		return
+	}
+	f.Send(&pgproto3.Query{String: "begin; listen hubspot_deals; create temp table if not exists t (n int); commit"})
+	if f.Flush() != nil || !until('Z') {
+		return
+	}
+	f.Send(&pgproto3.Parse{Name: "l", Query: "listen hubspot"})
+	f.Send(&pgproto3.Bind{PreparedStatement: "l"})
+	f.Send(&pgproto3.Execute{})
+	f.Send(&pgproto3.Parse{Query: "copy t from stdin"})
+	f.Send(&pgproto3.Bind{})
+	f.Send(&pgproto3.Execute{})
+	if f.Flush() != nil || !until('G') {
+		return
+	}
+	f.Send(&pgproto3.CopyData{Data: []byte("1\n2\n")})
+	f.Send(&pgproto3.CopyDone{})
+	f.Send(&pgproto3.Sync{})
+	if f.Flush() != nil || !until('Z') {
+		return
+	}
+	f.Send(&pgproto3.Terminate{})
+	_ = f.Flush()
+}
+
+func TestASessionBentAtAnyByteHarmsNobodyElse(t *testing.T) {
+	t.Parallel()
+	r := newHubRig(t, nil)
+	witness, writer := r.connect(), r.db.Conn(t)
+	exec(t, witness, "listen hubspot_deals")
+	const length = 420 // of what chat sends
+	bends := map[string]func(at int) func([]byte) []byte{
+		"cut": func(int) func([]byte) []byte { return nil },
+		"dropped": func(int) func([]byte) []byte {
+			return func(p []byte) []byte { return p[min(1, len(p)):] }
+		},
+		"flipped": func(at int) func([]byte) []byte {
+			return func(p []byte) []byte {
+				if len(p) > 0 {
+					p[0] ^= byte(1 << (at / 5 % 8))
+				}
+				return p
+			}
+		},
+		"stuffed": func(int) func([]byte) []byte {
+			return func(p []byte) []byte { return append([]byte{0xff, 0xff, 0xff, 0xff, 0xff}, p...) }
+		},
+	}
+	slots := make(chan struct{}, 8)
+	var sessions sync.WaitGroup
+	for name, bend := range bends {
+		for at := 0; at < length; at += 5 {
+			slots <- struct{}{}
+			plain, err := net.DialTimeout("tcp", r.server.Addr().String(), patience)
+			if err != nil {
+				t.Fatalf("%s at %d: %v", name, at, err)
+			}
+			// A bent length may leave both sides waiting for bytes that never come.
+			if err := plain.SetDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+				t.Fatalf("set deadline: %v", err)
+			}
+			sessions.Go(func() {
+				defer func() { <-slots }()
+				defer plain.Close()
+				chat(&bent{Conn: plain, at: at, bend: bend(at)}, r.db.Name)
+			})
+		}
+	}
+	sessions.Wait()
+	hears(t, witness, "hubspot_deals", r.change(writer, 1))
+	eventually(t, "only the witness is left", func() bool { return r.server.Stats().Sessions == 1 })
+	s := r.server.Stats()
+	if s.Ended["panic"] != 0 || s.Listeners != 1 {
+		t.Errorf("panics %d, listeners %d", s.Ended["panic"], s.Listeners)
+	}
+	watch := r.db.Conn(t)
+	eventually(t, "no backend is left behind", func() bool {
+		return value[int64](t, watch, "select count(*) from pg_stat_activity where datname = current_database() and pid = any($1)",
+			[]int32{int32(witness.PgConn().PID())}) == 1 &&
+			value[int64](t, watch, "select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend'") <= 6
+	})
+}
+
+func TestMalformedMessagesAfterLoginEndTheirSessionWithAReason(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, nil)
+	for name, message := range map[string][]byte{
+		"length 3": {'Q', 0, 0, 0, 3}, "two gigabytes": {'d', 0x7f, 0xff, 0xff, 0xff}, "negative": {'P', 0xff, 0xff, 0xff, 0xff},
+	} {
+		conn := r.connect()
+		hijacked, err := conn.PgConn().Hijack()
+		if err != nil {
+			t.Fatalf("hijack: %v", err)
+		}
+		if err := hijacked.Conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatalf("set deadline: %v", err)
+		}
+		if _, err := hijacked.Conn.Write(message); err != nil {
+			t.Fatalf("write: %v", err)
+		}
+		got, err := io.ReadAll(hijacked.Conn)
+		if isTimeout(err) || !bytes.Contains(got, []byte("08P01")) {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+		hijacked.Conn.Close()
+	}
+}
