@@ -43,6 +43,51 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, s *Snapshot) (Result, 
 	return res, nil
 }
 
+// Compare tells what Replace would change, without changing it: deletes are rows that the snapshot lacks, inserts rows
+// that the table lacks.
+func Compare(ctx context.Context, q Querier, s *Snapshot) ([]changes.Change, error) {
+	definition, ok := lookupByName(s.Table)
+	if !ok {
+		return nil, fmt.Errorf("compare %s: no such lookup table", s.Table)
+	}
+	if err := s.check(&definition); err != nil {
+		return nil, fmt.Errorf("compare %s: %w", s.Table, err)
+	}
+	text, err := s.encode()
+	if err != nil {
+		return nil, fmt.Errorf("compare %s: %w", s.Table, err)
+	}
+	found, err := q.Query(ctx, replaceSQL(s, &definition, false), text, s.Scope)
+	if err != nil {
+		return nil, fmt.Errorf("compare %s: %w", s.Table, err)
+	}
+	list, err := pgx.CollectRows(found, s.difference)
+	if err != nil {
+		return nil, fmt.Errorf("compare %s: %w", s.Table, err)
+	}
+	return list, nil
+}
+
+// encode renders the rows as a JSON array that jsonb takes.
+func (s *Snapshot) encode() ([]byte, error) {
+	rows := s.Rows
+	if rows == nil {
+		rows = []LookupRow{}
+	}
+	text, err := json.Marshal(rows)
+	if err != nil {
+		return nil, fmt.Errorf("encode rows: %w", err)
+	}
+	return withoutNUL(text), nil
+}
+
+// difference reads a row of what replaceSQL returns.
+func (s *Snapshot) difference(row pgx.CollectableRow) (changes.Change, error) {
+	c := changes.Change{Schema: s.Schema, Table: s.Table, Source: s.Source}
+	err := row.Scan(&c.RecordID, &c.Op, &c.Changed, &c.Before, &c.After)
+	return c, err
+}
+
 func (s *Snapshot) check(l *Lookup) error {
 	if s.ReadAt.IsZero() {
 		return errors.New("no read time")
@@ -59,13 +104,9 @@ func (s *Snapshot) check(l *Lookup) error {
 }
 
 func (a *Applier) replace(ctx context.Context, tx pgx.Tx, s *Snapshot, l *Lookup) (res Result, err error) {
-	rows := s.Rows
-	if rows == nil {
-		rows = []LookupRow{}
-	}
-	text, err := json.Marshal(rows)
+	text, err := s.encode()
 	if err != nil {
-		return res, fmt.Errorf("encode rows: %w", err)
+		return res, err
 	}
 	stale := false
 	batch := &pgx.Batch{}
@@ -93,14 +134,16 @@ returning true`, a.portal, s.Table, s.Scope, stored(s.ReadAt)).
 		res.Stale = len(s.Rows)
 		return res, nil
 	}
-	found, err := tx.Query(ctx, replaceSQL(s, l), withoutNUL(text), s.Scope)
+	found, err := tx.Query(ctx, replaceSQL(s, l, true), text, s.Scope)
 	if err != nil {
 		return res, err
 	}
-	events, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (changes.Change, error) {
-		c := changes.Change{Schema: s.Schema, Table: s.Table, Source: s.Source}
-		err := row.Scan(&c.RecordID, &c.Op, &c.Changed, &c.Before, &c.After)
-		switch c.Op {
+	events, err := pgx.CollectRows(found, s.difference)
+	if err != nil {
+		return res, err
+	}
+	for i := range events {
+		switch events[i].Op {
 		case changes.Insert:
 			res.Inserted++
 		case changes.Delete:
@@ -108,10 +151,6 @@ returning true`, a.portal, s.Table, s.Scope, stored(s.ReadAt)).
 		default:
 			res.Updated++
 		}
-		return c, err
-	})
-	if err != nil {
-		return res, err
 	}
 	res.Unchanged = len(s.Rows) - res.Inserted - res.Updated
 	if s.Quiet {
@@ -121,9 +160,9 @@ returning true`, a.portal, s.Table, s.Scope, stored(s.ReadAt)).
 }
 
 // replaceSQL is the one statement that stores a snapshot and tells the differences; all its parts see the table as it
-// was. Its parameters: rows as a JSON array, scope. An update's before and after hold the key besides the columns that
+// was. Unless store is set it only tells. Its parameters: rows as a JSON array, scope. An update's before and after hold the key besides the columns that
 // differ, because the key is not always the record id.
-func replaceSQL(s *Snapshot, l *Lookup) string {
+func replaceSQL(s *Snapshot, l *Lookup, store bool) string {
 	table := ident(s.Schema, s.Table)
 	scope := "$2::text = ''"
 	if l.Scope != "" {
@@ -150,13 +189,9 @@ func replaceSQL(s *Snapshot, l *Lookup) string {
 	if l.ID != "" {
 		record = "coalesce(n." + ident(l.ID) + ", o." + ident(l.ID) + ")"
 	}
-	return `
-with incoming as materialized (
-  select distinct on (` + list(l.Key, ", ", func(k string) string { return "r." + ident(k) }) + `) r.*
-  from jsonb_populate_recordset(null::` + table + `, $1) r
-), old as materialized (
-  select t.* from ` + table + ` t where ` + scope + `
-), gone as (
+	moves := ""
+	if store {
+		moves = `), gone as (
   delete from ` + table + ` t
   where ` + scope + ` and not exists (select from incoming n where ` + match("n", "t") + `)
 ), changed as (
@@ -168,7 +203,15 @@ with incoming as materialized (
   insert into ` + table + ` (` + columns + `)
   select ` + columns + ` from incoming n
   where not exists (select from old t where ` + match("n", "t") + `)
-)
+`
+	}
+	return `
+with incoming as materialized (
+  select distinct on (` + list(l.Key, ", ", func(k string) string { return "r." + ident(k) }) + `) r.*
+  from jsonb_populate_recordset(null::` + table + `, $1) r
+), old as materialized (
+  select t.* from ` + table + ` t where ` + scope + `
+` + moves + `)
 select ` + record + `,
        case when o.` + first + ` is null then 'insert' when n.` + first + ` is null then 'delete' else 'update' end,
        case when o.` + first + ` is null or n.` + first + ` is null then '{}' else d.names end,

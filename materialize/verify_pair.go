@@ -1,0 +1,228 @@
+package materialize
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+	"hubpg/internal/mirror"
+)
+
+// verifyEdge is what tells one association of a pair from another.
+type verifyEdge struct {
+	A, B     int64
+	TypeID   int
+	Category string
+}
+
+// pair compares an association table: the associations of every record of A that HubSpot has, and none of others.
+func (v *verifier) pair(ctx context.Context, p *catalog.Pair, r *TableReport) error {
+	ids, err := v.ends(ctx, p)
+	if err != nil {
+		return err
+	}
+	var suspects []int64
+	for chunk := range slices.Chunk(ids, hubapi.MaxAssociationInputs) {
+		found, counts, err := v.compareEdges(ctx, p, chunk)
+		if err != nil {
+			return err
+		}
+		r.HubSpotRows += counts[0]
+		r.StoredRows += counts[1]
+		suspects = append(suspects, slices.Collect(maps.Keys(found))...)
+		v.Progress(p.Name, r.HubSpotRows)
+	}
+	for round := 1; len(suspects) > 0; round++ {
+		if err := v.settle(ctx); err != nil {
+			return err
+		}
+		slices.Sort(suspects)
+		var open []int64
+		for chunk := range slices.Chunk(suspects, hubapi.MaxAssociationInputs) {
+			found, _, err := v.compareEdges(ctx, p, chunk)
+			if err != nil {
+				return err
+			}
+			due, err := v.due(ctx, p, found)
+			if err != nil {
+				return err
+			}
+			for _, a := range slices.Sorted(maps.Keys(found)) {
+				switch {
+				case round < verifyRounds:
+					open = append(open, a)
+				case due[a]:
+					r.Pending++
+				default:
+					for _, d := range found[a] {
+						r.add(v.Keep, d)
+					}
+				}
+			}
+		}
+		suspects = open
+	}
+	return nil
+}
+
+// ends returns the records of A to ask about: those that HubSpot has, and those that the table has associations of.
+func (v *verifier) ends(ctx context.Context, p *catalog.Pair) ([]int64, error) {
+	live, known := v.live[p.A.Name]
+	if !known {
+		options := hubapi.ListOptions{Limit: hubapi.MaxPage}
+		for page, err := range v.Client.Objects(ctx, p.A.Path, options) {
+			if err != nil {
+				return nil, err
+			}
+			for i := range page.Records {
+				live = append(live, page.Records[i].ID)
+			}
+		}
+		slices.Sort(live)
+		live = slices.Compact(live)
+		v.live[p.A.Name] = live
+	}
+	rows, err := v.Pool.Query(ctx, "select distinct "+pgx.Identifier{p.ColumnA()}.Sanitize()+" from "+pgx.Identifier{p.Schema, p.Name}.Sanitize())
+	if err != nil {
+		return nil, fmt.Errorf("list stored associations: %w", err)
+	}
+	stored, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("list stored associations: %w", err)
+	}
+	ids := slices.Concat(live, stored)
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// compareEdges reads the associations of some records of A from both sides and returns the differences by record, and
+// how many associations HubSpot and the table have.
+func (v *verifier) compareEdges(ctx context.Context, p *catalog.Pair, ids []int64) (found map[int64][]Difference, counts [2]int64, err error) {
+	theirs, err := v.readEdges(ctx, p, ids)
+	if err != nil {
+		return nil, counts, err
+	}
+	ours := map[verifyEdge]string{}
+	rows, err := v.Pool.Query(ctx, fmt.Sprintf("select %[1]s, %[2]s, type_id, category, coalesce(label, '') from %[3]s where %[1]s = any($1)",
+		pgx.Identifier{p.ColumnA()}.Sanitize(), pgx.Identifier{p.ColumnB()}.Sanitize(), pgx.Identifier{p.Schema, p.Name}.Sanitize()), ids)
+	if err != nil {
+		return nil, counts, fmt.Errorf("read stored associations: %w", err)
+	}
+	var e verifyEdge
+	var label string
+	if _, err = pgx.ForEachRow(rows, []any{&e.A, &e.B, &e.TypeID, &e.Category, &label}, func() error {
+		ours[e] = label
+		return nil
+	}); err != nil {
+		return nil, counts, fmt.Errorf("read stored associations: %w", err)
+	}
+	counts = [2]int64{int64(len(theirs)), int64(len(ours))}
+	found = map[int64][]Difference{}
+	for e, label := range theirs {
+		switch have, stored := ours[e]; {
+		case !stored:
+			found[e.A] = append(found[e.A], Difference{Kind: RowMissing, ID: e.A, HubSpot: e.describe(label)})
+		case have != label:
+			found[e.A] = append(found[e.A], Difference{Kind: ValueDiffer, ID: e.A, Column: "label", HubSpot: e.describe(label), Stored: e.describe(have)})
+		}
+	}
+	for e, label := range ours {
+		if _, there := theirs[e]; !there {
+			found[e.A] = append(found[e.A], Difference{Kind: RowExtra, ID: e.A, Stored: e.describe(label)})
+		}
+	}
+	return found, counts, nil
+}
+
+// describe renders an association for the report.
+func (e verifyEdge) describe(label string) string {
+	text, err := json.Marshal(mirror.Edge{A: e.A, B: e.B, TypeID: e.TypeID, Category: e.Category, Label: label})
+	if err != nil { // numbers and strings always encode
+		return "{}"
+	}
+	return string(text)
+}
+
+// readEdges reads all associations of some records of A, to the end.
+func (v *verifier) readEdges(ctx context.Context, p *catalog.Pair, ids []int64) (map[verifyEdge]string, error) {
+	edges := map[verifyEdge]string{}
+	todo := make([]hubapi.AssociationInput, len(ids))
+	for i, id := range ids {
+		todo[i].ID = id
+	}
+	for page := 0; len(todo) > 0; page++ {
+		if page == maxEdgePages {
+			return nil, fmt.Errorf("associations of record %d have no end after %d pages", todo[0].ID, page)
+		}
+		result, err := v.Client.BatchReadAssociations(ctx, p.A.Path, p.B.Path, todo)
+		if err != nil {
+			return nil, err
+		}
+		if len(result.Unanswered) > 0 {
+			return nil, fmt.Errorf("HubSpot did not answer for %d of %d records", len(result.Unanswered), len(todo))
+		}
+		todo = todo[:0:0]
+		for _, of := range result.Results {
+			for _, to := range of.To {
+				for _, t := range to.Types {
+					edges[verifyEdge{of.FromID, to.ToID, t.TypeID, t.Category}] = t.Label
+				}
+			}
+			if of.After != "" {
+				todo = append(todo, hubapi.AssociationInput{ID: of.FromID, After: of.After})
+			}
+		}
+	}
+	return edges, nil
+}
+
+// due returns the records of A whose associations the materializer knows it has to read again, for their own sake or
+// for that of a record at the other end.
+func (v *verifier) due(ctx context.Context, p *catalog.Pair, found map[int64][]Difference) (map[int64]bool, error) {
+	due := map[int64]bool{}
+	if len(found) == 0 {
+		return due, nil
+	}
+	ends := map[int64][]int64{} // record of B → records of A
+	for a, list := range found {
+		for _, d := range list {
+			for _, text := range []string{d.HubSpot, d.Stored} {
+				var e mirror.Edge
+				if text != "" && json.Unmarshal([]byte(text), &e) == nil {
+					ends[e.B] = append(ends[e.B], a)
+				}
+			}
+		}
+	}
+	rows, err := v.Pool.Query(ctx, `
+select table_name, record_id
+from hubpg.pending_associations
+where portal_id = $1
+and (table_name = $2 and record_id = any($3) or table_name = $4 and record_id = any($5))`, v.PortalID,
+		p.A.Name, slices.Collect(maps.Keys(found)), p.B.Name, slices.Collect(maps.Keys(ends)))
+	if err != nil {
+		return nil, fmt.Errorf("read pending associations: %w", err)
+	}
+	var table string
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&table, &id}, func() error {
+		if table == p.A.Name {
+			due[id] = true
+		}
+		if table == p.B.Name {
+			for _, a := range ends[id] {
+				due[a] = true
+			}
+		}
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read pending associations: %w", err)
+	}
+	return due, nil
+}
