@@ -1,0 +1,140 @@
+package pgwire_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hubpg/internal/pgwire"
+)
+
+func TestReaderPeeksReadsAndForwards(t *testing.T) {
+	t.Parallel()
+	big := pgwire.AppendMessage(nil, 'd', bytes.Repeat([]byte("x"), 50_000))
+	in := pgwire.AppendReady(nil, 'I')
+	in = append(in, big...)
+	in = pgwire.AppendReady(in, 'T')
+	in = append(in, "rest"...)
+	r := pgwire.NewReader(iotest.HalfReader(bytes.NewReader(in)), 100)
+	for range 2 {
+		if h, err := r.Peek(); err != nil || h != (pgwire.Header{Type: 'Z', Size: 6}) {
+			t.Fatalf("peek: %v, %v", h, err)
+		}
+	}
+	if _, m, err := r.Read(); err != nil || m[5] != 'I' {
+		t.Fatalf("read: %q, %v", m, err)
+	}
+	if _, _, err := r.Read(); !errors.Is(err, pgwire.ErrTooLarge) {
+		t.Fatalf("read over the limit: %v", err)
+	}
+	var out bytes.Buffer
+	if h, err := r.Forward(&out); err != nil || h.Size != len(big) || !bytes.Equal(out.Bytes(), big) {
+		t.Fatalf("forward: %v, %v, %d bytes", h, err, out.Len())
+	}
+	if _, m, err := r.Read(); err != nil || m[5] != 'T' {
+		t.Fatalf("read: %q, %v", m, err)
+	}
+	if rest := r.Rest(); !bytes.HasPrefix([]byte("rest"), rest) {
+		t.Errorf("rest: %q", rest)
+	}
+}
+
+func TestReaderNeverAllocatesByAClaimedLength(t *testing.T) {
+	in := []byte{'d', 0x3f, 0xff, 0xff, 0xff, 1, 2, 3}
+	allocs := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			r := pgwire.NewReader(bytes.NewReader(in), 1<<20)
+			if _, _, err := r.Read(); !errors.Is(err, pgwire.ErrTooLarge) {
+				b.Fatalf("read: %v", err)
+			}
+			if _, err := r.Forward(io.Discard); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+				b.Fatalf("forward: %v", err)
+			}
+		}
+	})
+	if n := allocs.AllocedBytesPerOp(); n > 16<<10 {
+		t.Errorf("%d bytes allocated for a claim of a gigabyte", n)
+	}
+}
+
+func TestStartupPacketsAreReadExactly(t *testing.T) {
+	t.Parallel()
+	parameters := []pgwire.Parameter{{Name: "user", Value: "u"}, {Name: "database", Value: "d"}, {Name: "user", Value: "v"}}
+	packet := pgwire.AppendStartup(nil, pgwire.Protocol32, append(slices.Clone(parameters), pgwire.Parameter{Name: "_pq_.x", Value: "1"}))
+	src := bytes.NewReader(append(packet, "TLS"...))
+	s, err := pgwire.ReadStartup(src)
+	if err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	want := &pgwire.Startup{Kind: pgwire.StartSession, Version: pgwire.Protocol32, Parameters: parameters, Extensions: []string{"_pq_.x"}}
+	if diff := cmp.Diff(want, s); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if s.Parameter("user") != "v" || s.Parameter("none") != "" {
+		t.Errorf("user %q", s.Parameter("user"))
+	}
+	if src.Len() != 3 {
+		t.Errorf("%d bytes left, want 3", src.Len())
+	}
+	key := bytes.Repeat([]byte{7}, pgwire.MaxCancelKey)
+	if s, err = pgwire.ReadStartup(bytes.NewReader(pgwire.AppendCancelRequest(nil, 42, key))); err != nil || s.PID != 42 || !bytes.Equal(s.Key, key) {
+		t.Errorf("cancel: %+v, %v", s, err)
+	}
+	if s, err = pgwire.ReadStartup(bytes.NewReader(pgwire.AppendTLSRequest(nil))); err != nil || s.Kind != pgwire.StartTLS {
+		t.Errorf("tls: %+v, %v", s, err)
+	}
+}
+
+func FuzzStartup(f *testing.F) {
+	f.Add(pgwire.AppendStartup(nil, pgwire.Protocol30, []pgwire.Parameter{{Name: "user", Value: "u"}}))
+	f.Add(pgwire.AppendTLSRequest(nil))
+	f.Add(pgwire.AppendCancelRequest(nil, 1, []byte("1234")))
+	f.Add([]byte{0, 0, 0, 8, 0, 2, 0, 0})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		src := bytes.NewReader(in)
+		s, err := pgwire.ReadStartup(src)
+		if err != nil {
+			return
+		}
+		if took := len(in) - src.Len(); took != int(binary.BigEndian.Uint32(in)) {
+			t.Fatalf("took %d bytes of a packet of %d", took, binary.BigEndian.Uint32(in))
+		}
+		if s.Kind == pgwire.StartSession && len(s.Extensions) == 0 {
+			if out := pgwire.AppendStartup(nil, s.Version, s.Parameters); !bytes.Equal(out, in[:len(out)]) {
+				t.Fatalf("%q came back as %q", in, out)
+			}
+		}
+	})
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add(answer())
+	f.Add([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 10})
+	f.Add([]byte{'R', 0, 0, 0, 12, 0, 0, 0, 10, 'S', 'C', 'R', 'A'})
+	f.Add([]byte{'K', 0, 0, 0, 9, 0, 0, 0, 1, 2})
+	f.Add([]byte{'p', 0, 0, 0, 6, 'x', 0})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := pgwire.NewReader(bytes.NewReader(in), 1<<10)
+		for {
+			h, m, err := r.Read()
+			if err != nil {
+				return
+			}
+			if len(m) != h.Size || h.Size > 1<<10 {
+				t.Fatalf("message of %d bytes for %+v", len(m), h)
+			}
+			// What takes messages apart must refuse, not panic.
+			_, _, _ = pgwire.ParseAuthentication(m)
+			_, _, _ = pgwire.ParseBackendKeyData(m)
+			_, _ = pgwire.ParsePassword(m)
+		}
+	})
+}
