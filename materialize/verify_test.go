@@ -1,0 +1,146 @@
+package materialize_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"hubpg/internal/sandbox"
+	"hubpg/materialize"
+)
+
+func (w *world) verify(tables ...string) *materialize.Report {
+	w.t.Helper()
+	cfg := w.config()
+	report, err := materialize.Verify(context.Background(), materialize.VerifyConfig{
+		Pool: w.pool, Client: cfg.Client, PortalID: w.count("select portal_id from hubpg.accounts"), Tables: tables, Settle: 10 * time.Millisecond,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return report
+}
+
+func (w *world) exec(sql string, args ...any) {
+	w.t.Helper()
+	if _, err := w.pool.Exec(context.Background(), sql, args...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// mirroredWorld is an account that was mirrored completely, and is left alone after that.
+func mirroredWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, sandbox.Config{Seed: 11, Contacts: 60})
+	stop := w.start(w.config())
+	w.awaitLive(60 * time.Second)
+	w.awaitEqual(30 * time.Second)
+	eventually(t, 30*time.Second, func() string {
+		if n := w.count("select count(*) from hubpg.pending_associations"); n > 0 {
+			return "associations are pending"
+		}
+		return ""
+	})
+	stop()
+	return w
+}
+
+// TestVerify shares one mirrored account among its parts, because mirroring is what takes the time. They run in order.
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	w := mirroredWorld(t)
+	for _, part := range []struct {
+		claim string
+		check func(t *testing.T, w *world)
+	}{
+		{"finds nothing in a true mirror", verifyTrueMirror},
+		{"reports what it could not compare", verifyIncomparable},
+		{"finds every kind of difference", verifyDifferences},
+	} {
+		t.Run(part.claim, func(t *testing.T) { part.check(t, w) })
+	}
+}
+
+func verifyTrueMirror(t *testing.T, w *world) {
+	t.Helper()
+	report := w.verify()
+	for _, r := range report.Tables {
+		if r.Err != nil || r.HubSpotRows != r.StoredRows || len(r.Differences) > 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if !report.Equal() || len(report.Tables) < 10 {
+		t.Errorf("equal is %v over %d tables", report.Equal(), len(report.Tables))
+	}
+}
+
+func verifyDifferences(t *testing.T, w *world) {
+	t.Helper()
+	live := w.live("contacts")
+	gone, changed, pending := live[0].ID, live[1].ID, live[2].ID
+	w.exec("delete from hubspot.contacts where id = $1", gone)
+	w.exec("update hubspot.contacts set firstname = 'someone', lastname = null where id = $1", changed)
+	w.exec("insert into hubspot.contacts (id, email, _read_at) values (1, 'ghost@example.com', now())")
+	w.exec("update hubspot.pipeline_stages set label = 'elsewhere' where id = (select min(id) from hubspot.pipeline_stages where object_table = 'deals')")
+	w.exec("delete from hubspot.owners where id = (select min(id) from hubspot.owners)")
+	w.exec("insert into hubspot.contacts_companies select contact_id, -1, label, type_id, category, _read_at from hubspot.contacts_companies limit 1")
+	w.must(w.hub.Update("contacts", pending, map[string]string{"firstname": "just now"})) // after verified_at: not claimed yet
+
+	report := w.verify("contacts", "contacts_companies", "owners", "pipeline_stages", "companies")
+	type counts struct{ Missing, Extra, Different, Pending int64 }
+	got := map[string]counts{}
+	var contacts []materialize.Difference
+	for _, r := range report.Tables {
+		if r.Err != nil {
+			t.Errorf("%s: %v", r.Table, r.Err)
+		}
+		got[r.Table] = counts{r.Missing, r.Extra, r.Different, r.Pending}
+		if r.Table == "contacts" {
+			contacts = r.Differences
+		}
+	}
+	want := map[string]counts{
+		"contacts": {1, 1, 1, 1}, "companies": {}, "contacts_companies": {Extra: 1}, "owners": {Missing: 1}, "pipeline_stages": {Different: 1},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || report.Equal() {
+		t.Errorf("equal is %v\n%s", report.Equal(), diff)
+	}
+	first, last := live[1].Properties["firstname"], live[1].Properties["lastname"]
+	expected := []materialize.Difference{
+		{Kind: materialize.RowExtra, ID: 1},
+		{Kind: materialize.RowMissing, ID: gone},
+		{Kind: materialize.ValueDiffer, ID: changed, Column: "firstname", HubSpot: `"` + first + `"`, Stored: `"someone"`},
+		{Kind: materialize.ValueDiffer, ID: changed, Column: "lastname", HubSpot: `"` + last + `"`, Stored: "null"},
+	}
+	byRow := cmpopts.SortSlices(func(x, y materialize.Difference) bool {
+		return x.ID < y.ID || x.ID == y.ID && x.Column < y.Column
+	})
+	if diff := cmp.Diff(expected, contacts, byRow); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func verifyIncomparable(t *testing.T, w *world) {
+	t.Helper()
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultStatus, Method: "GET", Path: "/objects/.*/?deals", Status: 403,
+		Body: `{"status":"error","message":"no","category":"MISSING_SCOPES"}`})
+	report := w.verify("deals", "companies")
+	for _, r := range report.Tables {
+		if (r.Err != nil) != (r.Table == "deals") {
+			t.Errorf("%s: %v", r.Table, r.Err)
+		}
+	}
+	if report.Equal() {
+		t.Error("a table that was not compared counts as equal")
+	}
+	w.hub.ClearFaults()
+	_, err := materialize.Verify(t.Context(), materialize.VerifyConfig{Pool: w.pool, Client: w.config().Client,
+		PortalID: w.count("select portal_id from hubpg.accounts"), Tables: []string{"nothing"}})
+	if err == nil || !strings.Contains(err.Error(), "table nothing is not mirrored") {
+		t.Errorf("got %v", err)
+	}
+}
