@@ -384,14 +384,17 @@ where portal_id = $1 and table_name = $2 and record_id = any ($3)`, s.args.Porta
 
 // pair returns the association table of the lane.
 func (s *step) pair(ctx context.Context) (*catalog.Pair, error) {
-	cat, err := s.e.catalog(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, pair := range cat.Pairs {
-		if pair.Name == s.args.Table {
-			return pair, nil
+	for range 2 {
+		cat, err := s.e.catalog(ctx)
+		if err != nil {
+			return nil, err
 		}
+		for _, pair := range cat.Pairs {
+			if pair.Name == s.args.Table {
+				return pair, nil
+			}
+		}
+		s.e.tables.forget() // another process may have just made it
 	}
 	return nil, fmt.Errorf("association table %s is not in the catalog", s.args.Table)
 }

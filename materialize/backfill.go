@@ -80,29 +80,33 @@ func (s *step) widen(ctx context.Context, t *target) error {
 
 // beginBackfill asks how much there is and cuts the ids into ranges.
 func (s *step) beginBackfill(ctx context.Context, t *target, c *cursor, p *backfillPosition) error {
-	// A search knows the count and the newest id in one call. Both are hints: wrong ones cost calls, not rows.
-	var largest, total int64
+	// A search knows the count and the newest id in one call, a listing the oldest. All are hints: wrong ones cost calls,
+	// not rows, so a search that fails is done without.
+	var smallest, largest, total int64
 	res, err := s.search(ctx, t.table.Path, hubapi.SearchRequest{
 		Sorts: []hubapi.Sort{{Property: "hs_object_id", Descending: true}}, Limit: 1,
 	})
-	switch {
-	case err == nil:
+	if _, throttled := errors.AsType[*hubapi.RateError](err); throttled || ctx.Err() != nil {
+		return err
+	}
+	if err == nil {
 		total = int64(res.Total)
 		if len(res.Records) > 0 {
 			largest = res.Records[0].ID
 		}
-	case ctx.Err() != nil:
+	}
+	oldest, err := s.list(ctx, t.table.Path, hubapi.ListOptions{Limit: 1})
+	if err != nil {
 		return err
-	default:
-		if _, ok := errors.AsType[*hubapi.RateError](err); ok {
-			return err
-		}
+	}
+	if len(oldest.Records) > 0 {
+		smallest = oldest.Records[0].ID
 	}
 	n := s.e.cfg.Fetchers
 	if total < int64(n)*minSplit {
 		n = 1
 	}
-	p.Ranges = newRanges(largest, n).spans
+	p.Ranges = newRanges(smallest, largest, n).spans
 	p.Wide = !s.client.FitsURL(t.table.Path, t.projection)
 	return s.commit(ctx, t.name(), move{cursor: c, position: p, expected: total}, nil)
 }

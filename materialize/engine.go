@@ -115,7 +115,7 @@ func (e *Engine) newRiver() error {
 		Schema:                      "hubpg",
 		Queues:                      e.workers(),
 		Workers:                     jobs,
-		Logger:                      slog.New(&riverLog{e.log.Handler()}),
+		Logger:                      newRiverLog(e.log.Handler()),
 		FetchCooldown:               fetchCooldown,
 		FetchPollInterval:           fetchPoll,
 		JobTimeout:                  jobTimeout,

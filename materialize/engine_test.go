@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +94,9 @@ func TestChangesDuringBackfillArrive(t *testing.T) {
 		}
 		return "contacts are not live"
 	})
+	t.Logf("%d changes while filling", changed)
 	w.awaitEqual(30 * time.Second)
+	t.Logf("calls: %v", w.hub.Stats().ByFamily)
 	if d := w.replayDifference(); d != "" {
 		t.Fatal(d)
 	}
@@ -213,7 +217,15 @@ func TestPostgresRestartLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster, err := pgtest.Start(t.Context(), pgtest.ClusterConfig{Dir: t.TempDir(), Bin: bin.Dir})
+	dir, err := os.MkdirTemp("", "hubpg-restart") // not t.TempDir: Postgres may run as another user
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Postgres's user must get through
+		t.Fatal(err)
+	}
+	cluster, err := pgtest.Start(t.Context(), pgtest.ClusterConfig{Dir: filepath.Join(dir, "data"), Bin: bin.Dir})
 	if err != nil {
 		t.Fatal(err)
 	}

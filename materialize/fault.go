@@ -131,7 +131,7 @@ func away(err error) bool {
 	}
 	// A connection that was cut in the middle of a query says no more than that.
 	_, hubspot := errors.AsType[*hubapi.UnavailableError](err)
-	return !hubspot && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET))
+	return !hubspot && (pgconn.SafeToRetry(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET))
 }
 
 // succeeded takes the lane's last failure off the status.

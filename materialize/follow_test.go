@@ -29,9 +29,10 @@ func liveContacts(t *testing.T, cfg sandbox.Config, tune func(*materialize.Confi
 func TestChangeBecomesAnEventSoon(t *testing.T) {
 	t.Parallel()
 	w, _ := liveContacts(t, sandbox.Config{Contacts: 200}, nil)
+	ids := w.live("contacts")
 	var took []time.Duration
 	for i := range 20 {
-		id := w.live("contacts")[i].ID
+		id := ids[i].ID
 		name := fmt.Sprintf("soon %d", i)
 		start := time.Now()
 		w.must(w.hub.Update("contacts", id, map[string]string{"firstname": name}))

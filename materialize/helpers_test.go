@@ -3,6 +3,7 @@ package materialize_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"hubpg/internal/sandbox"
@@ -58,7 +59,15 @@ func (w *world) awaitCursor(lane, field string, n int64) {
 // scramble makes the nth change of a table: an update, a create or, now and then, an archive.
 func (w *world) scramble(objectType string, n int) {
 	w.t.Helper()
-	live := w.live(objectType)
+	if w.ids == nil {
+		w.ids = map[string][]int64{}
+	}
+	if w.ids[objectType] == nil {
+		for _, r := range w.live(objectType) {
+			w.ids[objectType] = append(w.ids[objectType], r.ID)
+		}
+	}
+	ids := w.ids[objectType]
 	name := "firstname"
 	switch objectType {
 	case "companies":
@@ -75,12 +84,15 @@ func (w *world) scramble(objectType string, n int) {
 		case "deals":
 			props["pipeline"], props["dealstage"] = "default", "appointmentscheduled"
 		}
-		_, err := w.hub.Create(objectType, props)
+		id, err := w.hub.Create(objectType, props)
 		w.must(err)
-	case n%10 == 7 && len(live) > 10:
-		w.must(w.hub.Archive(objectType, live[n%len(live)].ID))
+		w.ids[objectType] = append(ids, id)
+	case n%10 == 7 && len(ids) > 10:
+		i := n % len(ids)
+		w.must(w.hub.Archive(objectType, ids[i]))
+		w.ids[objectType] = slices.Delete(ids, i, i+1)
 	default:
-		w.must(w.hub.Update(objectType, live[(n*7919)%len(live)].ID, map[string]string{name: fmt.Sprintf("changed %d", n)}))
+		w.must(w.hub.Update(objectType, ids[(n*7919)%len(ids)], map[string]string{name: fmt.Sprintf("changed %d", n)}))
 	}
 }
 

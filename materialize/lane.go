@@ -124,6 +124,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	})
 	switch {
 	case errors.Is(err, errEnded):
+		e.succeeded(ctx, a)
 		e.faults.forget(a)
 		return nil
 	case errors.Is(err, errMoved), errors.Is(err, errSchemaMoved):

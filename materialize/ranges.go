@@ -12,6 +12,9 @@ const openEnd = math.MaxInt64
 // it yet, where it is at least as wide: ids are whole numbers, so a narrower range cannot hold more rows.
 const minSplit = 400
 
+// gallop is how many rows the near half of the last range is given when nobody knows where ids end.
+const gallop = 20 * minSplit
+
 // span is the part of a range of ids that has not been read: [next, end).
 type span struct {
 	next, end int64
@@ -75,18 +78,22 @@ type ranges struct {
 	spans []*span
 }
 
-// newRanges cuts all ids into n equal parts up to the largest known id, and one for what lies beyond.
-func newRanges(largest int64, n int) *ranges {
+// newRanges cuts the ids from the smallest to the largest known one into n equal parts; what lies beyond belongs to a
+// last part of its own. Where neither is known (0), there is one part, which grows by being split.
+func newRanges(smallest, largest int64, n int) *ranges {
 	r := &ranges{}
-	if largest < int64(n)*minSplit || n < 2 {
+	width := (largest-smallest)/int64(n) + 1
+	if largest <= smallest || n < 2 || width < minSplit {
 		r.spans = []*span{{next: 0, end: openEnd}}
 		return r
 	}
-	width := largest/int64(n) + 1
+	from := int64(0) // a smaller id may have come in since
 	for i := range int64(n) {
-		r.spans = append(r.spans, &span{next: i * width, end: (i + 1) * width})
+		to := smallest + (i+1)*width
+		r.spans = append(r.spans, &span{next: from, end: to})
+		from = to
 	}
-	r.spans = append(r.spans, &span{next: int64(n) * width, end: openEnd})
+	r.spans = append(r.spans, &span{next: from, end: openEnd})
 	return r
 }
 
@@ -121,8 +128,11 @@ func (r *ranges) take() *span {
 func (s *span) middle() (int64, bool) {
 	if s.end == openEnd {
 		// Galloping: a far half that turns out empty costs one page and gives the near half its end.
-		if s.next < minSplit || s.next > math.MaxInt64/4 {
+		switch {
+		case s.next > math.MaxInt64/4 || s.next == 0:
 			return 0, false
+		case s.density > 0:
+			return s.next + int64(gallop/s.density) + 1, true
 		}
 		return s.next * 2, true
 	}

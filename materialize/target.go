@@ -113,6 +113,13 @@ func (e *Engine) target(ctx context.Context, name string) (*target, error) {
 		return t, nil
 	}
 	table := c.catalog.Named(name)
+	if table == nil { // another process may have just made it
+		c.catalog = nil
+		if err := e.loadCatalog(ctx); err != nil {
+			return nil, err
+		}
+		table = c.catalog.Named(name)
+	}
 	if table == nil {
 		return nil, fmt.Errorf("table %s is not in the catalog", name)
 	}

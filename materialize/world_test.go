@@ -28,13 +28,13 @@ import (
 
 // world is a simulated account, a database, and what it takes to keep one in the other.
 type world struct {
-	t      testing.TB
-	hub    *sandbox.Server
-	url    string // of the API
-	db     *pgtest.DB
-	dbURL  string
-	pool   *pgxpool.Pool
-	tokens string
+	t     testing.TB
+	hub   *sandbox.Server
+	url   string // of the API
+	db    *pgtest.DB
+	dbURL string
+	pool  *pgxpool.Pool
+	ids   map[string][]int64 // live records that scramble knows, by type
 }
 
 func newWorld(t testing.TB, cfg sandbox.Config) *world {
@@ -106,7 +106,13 @@ func logger(t testing.TB) *slog.Logger {
 	if !testing.Verbose() || os.Getenv("HUBPG_TEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})).With("test", t.Name())
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})).With("test", t.Name())
+}
+
+func logLevel() slog.Level {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(os.Getenv("HUBPG_TEST_LOG"))) // info when it is not a level
+	return level
 }
 
 // start runs an engine and returns what stops it and waits for it.
