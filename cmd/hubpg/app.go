@@ -187,19 +187,9 @@ func migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	return errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
 }
 
-// addEngine builds client, budget and engine for the account that the token belongs to.
+// addEngine builds the engine for the account that the token belongs to.
 func (a *App) addEngine(ctx context.Context) error {
-	account, err := a.account(ctx)
-	if err != nil {
-		return err
-	}
-	a.budget = budget.New(a.pool, budget.Config{
-		PortalID: account.PortalID, Location: account.Location(), Share: a.cfg.HubSpot.Share,
-		Unlimited: a.cfg.HubSpot.Limits == "off",
-	})
-	client, err := hubapi.New(a.cfg.HubSpot.URL, hubapi.StaticToken(a.cfg.HubSpot.Token.Reveal()),
-		hubapi.WithLimiter(a.budget), hubapi.WithLogger(a.log), hubapi.WithProductVersion(version()),
-		hubapi.WithObserver(a.observeCall))
+	client, _, err := a.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -210,6 +200,22 @@ func (a *App) addEngine(ctx context.Context) error {
 	return err
 }
 
+// client makes the client of the account that the token belongs to, and the budget that its calls come out of.
+func (a *App) client(ctx context.Context) (*hubapi.Client, hubapi.Account, error) {
+	account, err := a.account(ctx)
+	if err != nil {
+		return nil, account, err
+	}
+	a.budget = budget.New(a.pool, budget.Config{
+		PortalID: account.PortalID, Location: account.Location(), Share: a.cfg.HubSpot.Share,
+		Unlimited: a.cfg.HubSpot.Limits == "off",
+	})
+	client, err := hubapi.New(a.cfg.HubSpot.URL, hubapi.StaticToken(a.cfg.HubSpot.Token.Reveal()),
+		hubapi.WithLimiter(a.budget), hubapi.WithLogger(a.log), hubapi.WithProductVersion(version()),
+		hubapi.WithObserver(a.observeCall))
+	return client, account, err
+}
+
 // account asks HubSpot whose token it is. A HubSpot that cannot be reached is an error only when the database does not
 // know the account yet: tables that are there are worth serving, and the lanes keep trying.
 func (a *App) account(ctx context.Context) (account hubapi.Account, err error) {
@@ -218,7 +224,7 @@ func (a *App) account(ctx context.Context) (account hubapi.Account, err error) {
 		return account, err
 	}
 	client, err := hubapi.New(a.cfg.HubSpot.URL, hubapi.StaticToken(a.cfg.HubSpot.Token.Reveal()),
-		hubapi.WithProductVersion(version()))
+		hubapi.WithProductVersion(version()), hubapi.WithRetry(hubapi.RetryPolicy{Tries: 4, Elapsed: accountTimeout / 2}))
 	if err != nil {
 		return account, fail(err, "leave hubspot.url out for HubSpot itself, or give the URL of a sandbox",
 			"hubspot.url cannot be used: %s", cause(err))

@@ -153,7 +153,8 @@ func listenPreferring(ctx context.Context, address string) (net.Listener, error)
 // demoServe runs hubpg serve against the sandbox and the private database until ctx ends.
 func (p *Program) demoServe(ctx context.Context, o demoOptions, db *pgtest.Cluster, scr *screen, sandboxURL, url string) error {
 	c := config.Default()
-	c.HubSpot = config.HubSpot{URL: sandboxURL, Token: sandbox.DefaultToken, Share: 1}
+	c.HubSpot.URL, c.HubSpot.Token, c.HubSpot.Share = sandboxURL, sandbox.DefaultToken, 1
+	c.HubSpot.Limits = "off"
 	c.Database.URL = config.Secret(url)
 	c.Proxy.Listen, c.HTTP.Listen = o.proxy, o.http
 	c.Log.Level = o.logLevel

@@ -112,7 +112,7 @@ func (h *home) readManifest(o demoOptions) error {
 func (h *home) account(o demoOptions) (*sandbox.Server, error) {
 	cfg := sandbox.Config{
 		Seed: h.manifest.Seed, Contacts: h.manifest.Contacts, Token: sandbox.DefaultToken, Quiet: o.quiet,
-		Limits: true, Rollups: true,
+		Rollups: true,
 	}
 	file, err := os.Open(h.path(accountFile))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -23,11 +23,11 @@ import (
 )
 
 func main() {
-	os.Exit(run())
+	os.Exit(untilSignal())
 }
 
-// run gives the program a context that the first signal ends. A second signal ends the process.
-func run() int {
+// untilSignal gives the program a context that the first signal ends. A second signal ends the process.
+func untilSignal() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)() // the next signal has its default effect again

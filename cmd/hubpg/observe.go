@@ -23,6 +23,9 @@ func (m meter) Step(s materialize.Step) {
 }
 
 func (a *App) observeCall(c hubapi.Call) {
+	if a.metrics == nil {
+		return
+	}
 	a.metrics.ObserveCall(telemetry.Call{Family: c.Family, Class: string(c.Class), Status: c.Status, Took: c.Duration})
 }
 

@@ -1,11 +1,210 @@
 package main
 
 import (
-	"errors"
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"hubpg/hubapi"
+	"hubpg/internal/config"
+	"hubpg/materialize"
 )
 
+// shownDifferences is how many differing rows per table the text report shows.
+const shownDifferences = 5
+
 func (p *Program) verifyCommand() *cobra.Command {
-	return &cobra.Command{Use: "verify", RunE: func(*cobra.Command, []string) error { return errors.New("under construction") }}
+	var asJSON bool
+	var tables []string
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Compare every row with HubSpot",
+		Long: "Read every record of the account and compare counts and values with the tables. What HubSpot changed too\n" +
+			"lately to be in the tables is no difference. Exit status 1 if anything differs. The calls it makes come out\n" +
+			"of the same quota as those of serve.",
+		Example: "  hubpg verify --config hubpg.yaml\n  hubpg verify --table contacts --table deals --json",
+		Args:    noArguments,
+	}
+	loader := config.NewLoader(cmd.Flags(), "hubspot.", "database.", "schema", "log.level")
+	cmd.Flags().StringArrayVar(&tables, "table", nil, "compare this table only (may be given again)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of a table")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := loader.Load(p.LookupEnv)
+		if err != nil {
+			return err
+		}
+		if err := c.ValidateDatabase(); err != nil {
+			return err
+		}
+		if err := c.ValidateHubSpot(); err != nil {
+			return err
+		}
+		report, err := p.verify(cmd.Context(), c, tables)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			err = printJSON(p.Stdout, reportJSON(report))
+		} else {
+			err = printReport(p.Stdout, report)
+		}
+		if err == nil && !report.Equal() {
+			err = errDiffers
+		}
+		return err
+	}
+	return cmd
+}
+
+// verify compares with a client of its own, in the least urgent class of the shared quota.
+func (p *Program) verify(ctx context.Context, c *config.Config, tables []string) (*materialize.Report, error) {
+	log, err := p.logger(c.Log)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := readStatus(ctx, c.Database.URL.Reveal()); err != nil { // says so when there is nothing to compare
+		return nil, err
+	}
+	a := &App{cfg: c, log: log}
+	defer a.Close()
+	if a.pool, err = openPool(ctx, c); err != nil {
+		return nil, err
+	}
+	client, account, err := a.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	scr := newScreen(p.Stderr)
+	defer scr.close()
+	var report *materialize.Report
+	around, stop := context.WithCancel(ctx)
+	g, around := errgroup.WithContext(around)
+	g.Go(func() error { return a.budget.Run(around) })
+	g.Go(func() (err error) {
+		defer stop()
+		report, err = materialize.Verify(around, materialize.VerifyConfig{
+			Pool: a.pool, Client: client.As(hubapi.Sweeps), PortalID: account.PortalID, Tables: tables,
+			Progress: func(table string, rows int64) {
+				if scr.live {
+					scr.show(fmt.Sprintf("comparing %s, %d rows", table, rows))
+				}
+			},
+		})
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return report, nil
+}
+
+// printReport shows the outcome for people: a line per table that differs, some of its rows, and a verdict.
+func printReport(w io.Writer, r *materialize.Report) error {
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var rows, bad int64
+	for i := range r.Tables {
+		t := &r.Tables[i]
+		rows += t.StoredRows
+		if t.Err == nil && t.Missing+t.Extra+t.Different == 0 {
+			continue
+		}
+		if bad == 0 {
+			fmt.Fprintln(out, "TABLE\tHUBSPOT\tSTORED\tMISSING\tEXTRA\tDIFFERENT\tPROBLEM")
+		}
+		bad++
+		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%s\n",
+			t.Table, t.HubSpotRows, t.StoredRows, t.Missing, t.Extra, t.Different, problem(t.Err))
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	for i := range r.Tables {
+		if err := printDifferences(w, &r.Tables[i]); err != nil {
+			return err
+		}
+	}
+	verdict := "equal"
+	if !r.Equal() {
+		verdict = fmt.Sprintf("%d tables differ", bad)
+	}
+	_, err := fmt.Fprintf(w, "%s: %d tables, %d rows compared in %s\n",
+		verdict, len(r.Tables), rows, r.Ended.Sub(r.Began).Round(100*time.Millisecond))
+	return err
+}
+
+func printDifferences(w io.Writer, t *materialize.TableReport) error {
+	for i, d := range t.Differences {
+		if i == shownDifferences {
+			_, err := fmt.Fprintf(w, "  %s: more rows differ; --json shows up to 100 of each table\n", t.Table)
+			return err
+		}
+		line := fmt.Sprintf("  %s %d: %s", t.Table, d.ID, d.Kind)
+		if d.Column != "" {
+			line += fmt.Sprintf(" of %s: HubSpot %s, stored %s", d.Column, d.HubSpot, d.Stored)
+		}
+		if d.Calculated {
+			line += " (calculated by HubSpot)"
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func problem(err error) string {
+	if err == nil {
+		return ""
+	}
+	f := explain(err)
+	if f.hint == "" {
+		return oneLine(f.message)
+	}
+	return oneLine(f.message) + " (" + oneLine(f.hint) + ")"
+}
+
+// reportJSON is the report with names that stay.
+func reportJSON(r *materialize.Report) any {
+	type difference struct {
+		Kind       string `json:"kind"`
+		ID         int64  `json:"id"`
+		Column     string `json:"column,omitempty"`
+		HubSpot    string `json:"hubspot,omitempty"`
+		Stored     string `json:"stored,omitempty"`
+		Calculated bool   `json:"calculated,omitempty"`
+	}
+	type table struct {
+		Table       string       `json:"table"`
+		HubSpotRows int64        `json:"hubspot_rows"`
+		StoredRows  int64        `json:"stored_rows"`
+		Missing     int64        `json:"missing"`
+		Extra       int64        `json:"extra"`
+		Different   int64        `json:"different"`
+		Pending     int64        `json:"pending"`
+		Problem     string       `json:"problem,omitempty"`
+		Differences []difference `json:"differences,omitempty"`
+	}
+	tables := make([]table, 0, len(r.Tables))
+	for i := range r.Tables {
+		t := &r.Tables[i]
+		out := table{
+			Table: t.Table, HubSpotRows: t.HubSpotRows, StoredRows: t.StoredRows, Missing: t.Missing, Extra: t.Extra,
+			Different: t.Different, Pending: t.Pending, Problem: problem(t.Err),
+		}
+		for _, d := range t.Differences {
+			out.Differences = append(out.Differences, difference{string(d.Kind), d.ID, d.Column, d.HubSpot, d.Stored, d.Calculated})
+		}
+		tables = append(tables, out)
+	}
+	return struct {
+		Equal  bool      `json:"equal"`
+		Began  time.Time `json:"began"`
+		Ended  time.Time `json:"ended"`
+		Tables []table   `json:"tables"`
+	}{r.Equal(), r.Began, r.Ended, tables}
 }

@@ -24,6 +24,20 @@ const BinariesVariable = "HUBPG_PGBIN"
 // ErrNoBinaries says that no Postgres server is installed where [FindBinaries] looks.
 var ErrNoBinaries = errors.New("no Postgres server binaries found")
 
+// VariableError says that $HUBPG_PGBIN is set and leads nowhere. It does not wrap [ErrNoBinaries]: the user has made a
+// choice, and nothing else may be used instead.
+type VariableError struct{ Problem error }
+
+// Error names the variable.
+func (e *VariableError) Error() string {
+	return fmt.Sprintf("%s cannot be used: %v", BinariesVariable, e.Problem)
+}
+
+// Hint is what to do about it.
+func (e *VariableError) Hint() string {
+	return "point " + BinariesVariable + " at a directory with initdb and postgres, or unset it to look in the usual places"
+}
+
 // Binaries is a directory that holds initdb and postgres.
 type Binaries struct {
 	Dir     string
@@ -38,7 +52,7 @@ func FindBinaries() (Binaries, error) {
 	if dir := os.Getenv(BinariesVariable); dir != "" {
 		b, err := Inspect(dir)
 		if err != nil {
-			return Binaries{}, fmt.Errorf("use %s: %w", BinariesVariable, err)
+			return Binaries{}, &VariableError{Problem: err}
 		}
 		return b, nil
 	}

@@ -144,6 +144,9 @@ func (c *Cluster) SocketURL(db string) string {
 	return u.String()
 }
 
+// LogFile is the path of the server's log, which begins anew with each start.
+func (c *Cluster) LogFile() string { return c.logPath() }
+
 // Log returns the end of what the server wrote to its log, at most 64 KiB.
 func (c *Cluster) Log() string { return tail(c.logPath()) }
 

@@ -200,7 +200,7 @@ func TestLongPathStillHasASocket(t *testing.T) {
 func TestBinariesVariableIsBelieved(t *testing.T) {
 	t.Setenv(pgtest.BinariesVariable, t.TempDir())
 	_, err := pgtest.FindBinaries()
-	if !errors.Is(err, pgtest.ErrNoBinaries) || !strings.Contains(err.Error(), pgtest.BinariesVariable) {
+	if _, ok := errors.AsType[*pgtest.VariableError](err); !ok || errors.Is(err, pgtest.ErrNoBinaries) || !strings.Contains(err.Error(), pgtest.BinariesVariable) {
 		t.Errorf("got %v", err)
 	}
 }
