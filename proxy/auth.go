@@ -57,6 +57,8 @@ func (l *login) relay(ctx context.Context) error {
 	if err := u.conn.SetDeadline(l.deadline); err != nil {
 		return l.unreachable(err)
 	}
+	unwatch := context.AfterFunc(ctx, func() { _ = u.conn.SetDeadline(time.Now()) })
+	defer unwatch()
 	if _, err := u.conn.Write(pgwire.AppendStartup(nil, pgwire.Protocol30, l.startup.Parameters)); err != nil {
 		return l.unreachable(err)
 	}
@@ -71,6 +73,9 @@ func (l *login) relay(ctx context.Context) error {
 		}
 		if ready {
 			l.serverRest = l.server.Rest()
+			if !unwatch() {
+				return errDraining()
+			}
 			return u.conn.SetDeadline(time.Time{})
 		}
 	}

@@ -81,6 +81,11 @@ func errHubNotReady() *pgwire.Error {
 		Hint: "Try again in a moment; if this lasts, the log of hubpg has the cause."}
 }
 
+func errNotPermitted() *pgwire.Error {
+	return &pgwire.Error{Severity: "ERROR", Code: "42501", Message: "permission denied to listen on this channel",
+		Hint: "A role hears only of tables that it may select from; grant it usage on the schema and select on its tables."}
+}
+
 func errHubLost() *hubError {
 	return &hubError{fatal("57P03", "hubpg lost its change log; notifications could have been missed",
 		"Reconnect and LISTEN again, with @seq to replay what was missed."), endHub}

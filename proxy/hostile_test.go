@@ -2,16 +2,19 @@ package proxy_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"hubpg/proxy"
@@ -264,7 +267,7 @@ func TestASessionBentAtAnyByteHarmsNobodyElse(t *testing.T) {
 		"flipped": func(at int) func([]byte) []byte {
 			return func(p []byte) []byte {
 				if len(p) > 0 {
-					p[0] ^= byte(1 << (at / 5 % 8))
+					p[0] ^= byte(1 << (at % 8))
 				}
 				return p
 			}
@@ -276,7 +279,7 @@ func TestASessionBentAtAnyByteHarmsNobodyElse(t *testing.T) {
 	slots := make(chan struct{}, 8)
 	var sessions sync.WaitGroup
 	for name, bend := range bends {
-		for at := 0; at < length; at += 5 {
+		for at := 0; at < length; at += 11 {
 			slots <- struct{}{}
 			plain, err := net.DialTimeout("tcp", r.server.Addr().String(), patience)
 			if err != nil {
@@ -301,10 +304,11 @@ func TestASessionBentAtAnyByteHarmsNobodyElse(t *testing.T) {
 		t.Errorf("panics %d, listeners %d", s.Ended["panic"], s.Listeners)
 	}
 	watch := r.db.Conn(t)
+	const others = 8 // the witness, the writer, this one, the hub and its pool of four
 	eventually(t, "no backend is left behind", func() bool {
 		return value[int64](t, watch, "select count(*) from pg_stat_activity where datname = current_database() and pid = any($1)",
 			[]int32{int32(witness.PgConn().PID())}) == 1 &&
-			value[int64](t, watch, "select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend'") <= 6
+			value[int64](t, watch, "select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend'") <= others
 	})
 }
 
@@ -330,5 +334,39 @@ func TestMalformedMessagesAfterLoginEndTheirSessionWithAReason(t *testing.T) {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
 		hijacked.Conn.Close()
+	}
+}
+
+// tripwire is a log handler that panics once, in the middle of the session that logs.
+type tripwire struct {
+	slog.Handler
+	sprung sync.Once
+}
+
+func (h *tripwire) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "log in to Postgres") {
+		h.sprung.Do(func() { panic("tripped") })
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func TestAPanicEndsItsOwnSessionAndIsCounted(t *testing.T) {
+	t.Parallel()
+	book := &logBook{}
+	r := newRig(t, nil, func(c *proxy.Config) {
+		c.Changes, c.Upstream = nil, "postgres://nobody@127.0.0.1:1/x?sslmode=disable"
+		c.Logger = slog.New(&tripwire{Handler: slog.NewTextHandler(book, nil)})
+	})
+	for range 2 {
+		if _, err := pgconn.Connect(deadline(t), r.url()); !isCode(err, "08006") {
+			t.Errorf("got %v", err)
+		}
+	}
+	eventually(t, "both ends are counted", func() bool {
+		s := r.server.Stats()
+		return s.Ended["panic"] == 1 && s.Ended["unreachable"] == 1 && s.Sessions == 0
+	})
+	if text := book.String(); !strings.Contains(text, "tripped") || !strings.Contains(text, "hostile_test.go") {
+		t.Errorf("the log lacks the panic or its stack: %s", text)
 	}
 }

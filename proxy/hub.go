@@ -222,6 +222,47 @@ func (h *Hub) ring(list []changes.Change) {
 	}
 }
 
+// permits reports whether a role may read what a channel tells: the tables of the schema, or the one table.
+func (h *Hub) permits(ctx context.Context, role, channel string) (bool, error) {
+	v, err, _ := h.flight.Do("permits "+role+"\x00"+channel, func() (any, error) {
+		ctx, cancel := context.WithTimeout(ctx, hubPatience)
+		defer cancel()
+		const sql = `
+select coalesce(bool_and(has_schema_privilege($1::name, n.oid, 'usage')
+    and (c.oid is null or has_table_privilege($1::name, c.oid, 'select'))), true)
+from pg_namespace n
+left join pg_class c
+on c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') and ($3 = '' or c.relname = $3)
+where n.nspname = $2`
+		schema, table := h.target(channel)
+		var allowed bool
+		err := insist(ctx, func() error { return h.pool.QueryRow(ctx, sql, role, schema, table).Scan(&allowed) })
+		if err != nil {
+			return nil, fmt.Errorf("check permission to listen: %w", err)
+		}
+		return allowed, nil
+	})
+	if err != nil {
+		return false, err
+	}
+	return v.(bool), nil
+}
+
+// target takes a channel's name apart: schema, and table if it is for one.
+func (h *Hub) target(channel string) (schema, table string) {
+	for _, s := range h.schemas {
+		if channel == s {
+			return s, ""
+		}
+		// Of two schemas that fit, the longer is meant: hubspot_eu_deals belongs to hubspot_eu.
+		if rest, ok := strings.CutPrefix(channel, s+"_"); ok && len(s) > len(schema) {
+			schema = s
+			table, _, _ = strings.Cut(rest, ".")
+		}
+	}
+	return schema, table
+}
+
 // insist repeats a query of the pool that failed for its connection: those of before a restart of Postgres are found
 // dead one by one.
 func insist(ctx context.Context, query func() error) error {

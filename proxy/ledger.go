@@ -43,7 +43,9 @@ func (l *ledger) ask(sync bool) {
 // answer notes a ReadyForQuery.
 func (l *ledger) answer(status byte) {
 	l.answered++
-	l.asked = max(l.asked, l.answered)
+	if l.copying || l.asked < l.answered {
+		l.asked = l.answered // a copy that failed and was given up without CopyDone, most likely
+	}
 	l.ready, l.errored, l.copying = status, false, false
 }
 

@@ -172,7 +172,7 @@ func (l *listener) substitute(ctx context.Context, text string) (string, []actio
 				a.from = sub.After
 			}
 			out.WriteString(text[done:s.Start])
-			if refused := l.hub.refuses(ctx, sub); refused != nil {
+			if refused := l.hub.refuses(ctx, sub, l.startup.Parameter("user")); refused != nil {
 				out.WriteString(raise(refused))
 			} else {
 				out.WriteString(pad(noop, text[s.Start:s.End]))
@@ -188,15 +188,19 @@ func (l *listener) substitute(ctx context.Context, text string) (string, []actio
 	return out.String(), actions
 }
 
-// refuses says why a LISTEN cannot be served now.
-func (h *Hub) refuses(ctx context.Context, sub changes.Subscription) *pgwire.Error {
+// refuses says why a LISTEN cannot be served, or not to that role.
+func (h *Hub) refuses(ctx context.Context, sub changes.Subscription, role string) *pgwire.Error {
 	if h.Position() < 0 {
 		return errHubNotReady()
 	}
-	if !sub.Replay {
-		return nil
+	allowed, err := h.permits(ctx, role, sub.Channel)
+	if err == nil && !allowed {
+		return errNotPermitted()
 	}
-	if err := h.check(ctx, sub.After); err != nil {
+	if err == nil && sub.Replay {
+		err = h.check(ctx, sub.After)
+	}
+	if err != nil {
 		return refusalOf(err)
 	}
 	return nil

@@ -314,7 +314,7 @@ func messageType(t *testing.T, m pgproto3.BackendMessage) byte {
 
 func TestReplayGoesLiveWithoutGapOrDouble(t *testing.T) {
 	t.Parallel()
-	r := newHubRig(t, func(c *proxy.Config) { c.Limits.ListenerQueue = 400 })
+	r := newHubRig(t, func(c *proxy.Config) { c.Limits.ListenerQueue = 1300 })
 	writer := r.db.Conn(t)
 	r.change(writer, 2300)
 	const more, size = 30, 20
@@ -369,6 +369,37 @@ func TestReplayBeyondTheLogIsRefused(t *testing.T) {
 	exec(t, conn, "rollback")
 	exec(t, conn, `listen "hubspot_deals@18"`)
 	hears(t, conn, "hubspot_deals@18", 19, 20, r.change(writer, 1))
+}
+
+func TestARoleHearsOnlyOfTablesThatItMayRead(t *testing.T) {
+	t.Parallel()
+	r := newHubRig(t, nil)
+	owner, admin := r.db.Conn(t), r.db.AdminConn(t)
+	exec(t, owner, "create schema hubspot")
+	exec(t, owner, "create table hubspot.deals (id int)")
+	exec(t, owner, "create table hubspot.contacts (id int)")
+	role := fmt.Sprintf("guest_%d", time.Now().UnixNano())
+	exec(t, admin, "create role "+role+" login")
+	t.Cleanup(func() {
+		exec(t, admin, "drop owned by "+role)
+		exec(t, admin, "drop role "+role)
+	})
+	conn := open(t, r.url(), func(c *pgx.ConnConfig) { c.User = role })
+	for _, channel := range []string{`hubspot`, `hubspot_deals`, `"hubspot_deals.amount"`, `"hubspot@0"`} {
+		if _, err := conn.Exec(deadline(t), "listen "+channel); !isCode(err, "42501") {
+			t.Errorf("%s without any grant: %v", channel, err)
+		}
+	}
+	exec(t, owner, "grant usage on schema hubspot to "+role)
+	exec(t, owner, "grant select on hubspot.deals to "+role)
+	exec(t, conn, "listen hubspot_deals")
+	for _, channel := range []string{"hubspot", "hubspot_contacts"} {
+		if _, err := conn.Exec(deadline(t), "listen "+channel); !isCode(err, "42501") {
+			t.Errorf("%s with a grant on deals: %v", channel, err)
+		}
+	}
+	hears(t, conn, "hubspot_deals", r.change(owner, 1))
+	exec(t, conn, "listen other")
 }
 
 func TestASlowListenerIsCutOffAndTheOthersAreNot(t *testing.T) {

@@ -74,6 +74,7 @@ func (v *session) serve(ctx, work context.Context, refused verdict) {
 	defer c.sessions.Add(-1)
 	c.sessionsTotal.Add(1)
 	defer v.close()
+	defer v.recover()
 	if err := v.authenticate(login); err != nil {
 		v.loginFailed(ctx, err)
 		return

@@ -1,0 +1,115 @@
+package proxy_test
+
+import (
+	"fmt"
+	osexec "os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"hubpg/internal/pgtest"
+)
+
+// BenchmarkPgbench compares pgbench -S through the proxy with pgbench on Postgres itself, in alternating rounds. One
+// iteration is one round of each; the ratio reported is that of the medians. Run it with
+//
+//	go test -run '^$' -bench Pgbench -benchtime 5x ./proxy
+func BenchmarkPgbench(b *testing.B) {
+	path := pgbench(b)
+	db := pgtest.New(b)
+	if out, err := osexec.Command(path, "-i", "-q", "-s", "10", db.URL).CombinedOutput(); err != nil {
+		b.Fatalf("initialize pgbench: %v\n%s", err, out)
+	}
+	r := newRig(b, db, nil)
+	for _, clients := range []int{1, 8, 64} {
+		for _, protocol := range []string{"simple", "extended", "prepared"} {
+			b.Run(fmt.Sprintf("%s-%d", protocol, clients), func(b *testing.B) {
+				var direct, through []float64
+				for b.Loop() {
+					direct = append(direct, tps(b, path, db.URL, protocol, clients))
+					through = append(through, tps(b, path, r.url(), protocol, clients))
+				}
+				b.ReportMetric(median(direct), "direct-tps")
+				b.ReportMetric(median(through), "proxy-tps")
+				b.ReportMetric(median(through)/median(direct), "ratio")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
+// pgbench finds the program next to the server's.
+func pgbench(b *testing.B) string {
+	b.Helper()
+	binaries, err := pgtest.FindBinaries()
+	if err != nil {
+		b.Fatalf("find Postgres: %v", err)
+	}
+	path, err := osexec.LookPath(filepath.Join(binaries.Dir, "pgbench"))
+	if err != nil {
+		b.Skip("no pgbench beside the server")
+	}
+	return path
+}
+
+var tpsLine = regexp.MustCompile(`tps = ([0-9.]+)`)
+
+func tps(b *testing.B, path, address, protocol string, clients int) float64 {
+	b.Helper()
+	out, err := osexec.Command(path, "-n", "-S", "-T", "2", "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), address).CombinedOutput()
+	if err != nil {
+		b.Fatalf("pgbench: %v\n%s", err, out)
+	}
+	found := tpsLine.FindSubmatch(out)
+	if found == nil {
+		b.Fatalf("pgbench said %s", out)
+	}
+	v, err := strconv.ParseFloat(string(found[1]), 64)
+	if err != nil {
+		b.Fatalf("pgbench said %s", out)
+	}
+	return v
+}
+
+func median(list []float64) float64 {
+	list = slices.Sorted(slices.Values(list))
+	return list[len(list)/2]
+}
+
+// BenchmarkLargeResult compares reading rows of 1 KiB through the proxy and directly, with psql as the reader.
+func BenchmarkLargeResult(b *testing.B) {
+	psql, err := osexec.LookPath("psql")
+	if err != nil {
+		b.Skip("no psql in PATH")
+	}
+	db := pgtest.New(b)
+	r := newRig(b, db, nil)
+	for _, what := range []string{"select", "copy"} {
+		sql := "select repeat('x', 1000) from generate_series(1, 300000)"
+		if what == "copy" {
+			sql = "copy (" + sql + ") to stdout"
+		}
+		b.Run(what, func(b *testing.B) {
+			var direct, through []float64
+			for b.Loop() {
+				direct = append(direct, took(b, psql, db.URL, sql))
+				through = append(through, took(b, psql, r.url(), sql))
+			}
+			b.ReportMetric(median(direct)/median(through), "ratio")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func took(b *testing.B, psql, address, sql string) float64 {
+	b.Helper()
+	cmd := osexec.Command(psql, "-XAtq", "-o", "/dev/null", "--set", "FETCH_COUNT=0", "-c", sql, address)
+	start := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("psql: %v\n%s", err, out)
+	}
+	return time.Since(start).Seconds()
+}
