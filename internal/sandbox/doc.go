@@ -1,2 +1,85 @@
-// Package sandbox is a simulated HubSpot account behind an [net/http.Handler].
+// Package sandbox is a simulated HubSpot account behind an [net/http.Handler]: for tests, benchmarks and the demo.
+//
+// # Guarantee
+//
+// What HubSpot refuses, the sandbox refuses, with HubSpot's status, category and code. What clients stumble over in
+// HubSpot they stumble over here: ids and values as text, search that trails the records and ends at 10,000 rows,
+// deletions and association changes that move no modified time, merges that make a new id, batches that fail partly
+// and come back in another order, limits that differ by endpoint. Where HubSpot's behaviour is not known the sandbox
+// takes the stricter reading. The content of an account, and the order of spontaneous changes, depend on
+// [Config.Seed] alone.
+//
+// # API
+//
+// One handler serves v3 and v4 paths and the dated ones (2025-09, 2026-03, 2026-09). An object type is named by its
+// plural, singular, fully qualified name or type id.
+//
+//	/crm/v3/objects/{type}                           GET list, POST create    also /crm/objects/{version}/{type}…
+//	/crm/v3/objects/{type}/{id}                      GET, PATCH, DELETE       idProperty, archived
+//	/crm/v3/objects/{type}/batch/{verb}              POST read, create, update, upsert, archive
+//	/crm/v3/objects/{type}/search                    POST
+//	/crm/v3/objects/{type}/merge                     POST
+//	/crm/v3/objects/contacts/gdpr-delete             POST
+//	/crm/v4/objects/{type}/{id}/associations/{to}    GET (not 2026-09); …/{toId} PUT, DELETE; …/default/{to}/{toId} PUT
+//	/crm/v4/associations/{from}/{to}/batch/{verb}    POST read, create, associate/default, archive, labels/archive
+//	/crm/v4/associations/{from}/{to}/labels          GET, POST
+//	/crm/v3/properties/{type}[/{name}]               GET, POST, PATCH, DELETE; /groups GET; /batch/read POST
+//	/crm/v3/schemas[/{type}]                         GET, POST; also /crm-object-schemas/{version}/schemas
+//	/crm/v3/owners[/{id}]                            GET
+//	/crm/v3/pipelines/{type}[/{id}[/stages]]         GET
+//	/account-info/v3/details                         GET
+//	/account-info/v3/api-usage/daily/private-apps    GET
+//	/crm/limits/{version}/records                    GET
+//	/crm/object-library/{version}/enablement         GET
+//
+// # Admin API
+//
+// Everything the exported methods of [Server] do can also be done over HTTP, without a token: POST with a JSON body,
+// answered with 200, or with {"error": …}. Ids are strings.
+//
+//	/_sandbox/create            {type, properties} → {id}          any value of any property, read-only ones too
+//	/_sandbox/update            {type, id, properties}             moves the modified time
+//	/_sandbox/calculate         {type, id, name, value}            does not
+//	/_sandbox/archive, restore, erase   {type, id}
+//	/_sandbox/merge             {type, id, other} → {id}
+//	/_sandbox/associate, dissociate     {type, id, toType, to, typeId}   0 is the unlabeled type
+//	/_sandbox/property/add, change      {type, property}           a PropertyDef
+//	/_sandbox/property/archive  {type, name}
+//	/_sandbox/type/add          {schema} → {typeId}                a SchemaDef
+//	/_sandbox/stamp             {type, count, at}                  many records on one millisecond
+//	/_sandbox/step              {count}                            spontaneous changes, now
+//	/_sandbox/fault             {fault}                            a Fault; delay in nanoseconds
+//	/_sandbox/faults/clear, stats/reset
+//	/_sandbox/scopes/withhold   {scopes}                           replaces the set
+//
+// and GET /_sandbox/stats, /_sandbox/types (counts), /_sandbox/snapshot?type=, /_sandbox/edges?type=&toType=.
+//
+// # Concurrency
+//
+// All methods may be called by many goroutines. One lock guards the account; readers share it while they render.
+// Nothing runs in the background but [Server.Run]: what is due later (index lag, second bumps) is settled by the next
+// call, before it can be seen.
+//
+// # Size
+//
+// Records are packed bytes: a million contacts with some 65 values each, and 600,000 other records, take 1.6 GiB of
+// heap and 17 s to seed on two shared cores; one core serves more than 900 pages a second of 100 contacts × 60
+// properties (BenchmarkSeedMillion, BenchmarkListPage; November 2026, AMD EPYC).
+//
+// # Chosen where nothing is known
+//
+// A page size above the limit is a 400. So is a search whose offset and limit together pass 10,000, a second sort, and
+// an IN list of more than 100 values. NEQ and NOT_IN do not match records without a value. Archiving and restoring
+// leave the modified time. A backward lifecycle stage is ignored. Rejected calls count towards the daily limit, not
+// towards the rolling windows. 2026-09 answers partly failed batches with 200, the other versions with 207. batch/read
+// follows merged ids, batch/update and the associations API do not. Writing the same value again moves the modified
+// time. An unknown owner is INVALID_OWNER_ID.
+//
+// # Not simulated
+//
+// OAuth (tokens are static, one per account), webhooks and the journal, lists, forms, marketing, users and teams APIs,
+// imports, exports, v1–v2 paths and v3 associations; writing of pipelines, owners and property groups; deletion of
+// schemas; sensitive properties and locales; conditional property rules; the 90-day purge of the archive; limits per
+// record on associations (of labels only the count); rows outside a search's window; gzip; Cloudflare's own errors
+// unless injected. History begins when the account does. Only contacts have secondary identities.
 package sandbox

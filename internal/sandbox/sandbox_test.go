@@ -136,16 +136,16 @@ func TestEveryFamilyAnswersInEveryVersion(t *testing.T) {
 	t.Parallel()
 	h := start(t, sandbox.Config{})
 	for _, v := range []string{"2025-09", "2026-03", "2026-09"} {
-		h.get("/crm/objects/" + v + "/contacts").must(t, 200)
-		h.get("/crm/properties/" + v + "/contacts").must(t, 200)
-		h.get("/crm-object-schemas/" + v + "/schemas").must(t, 200)
-		h.get("/crm/owners/" + v).must(t, 200)
-		h.get("/crm/pipelines/" + v + "/deals").must(t, 200)
-		h.get("/crm/associations/" + v + "/contacts/companies/labels").must(t, 200)
-		h.get("/crm/limits/" + v + "/records").must(t, 200)
-		h.get("/crm/object-library/" + v + "/enablement").must(t, 200)
-		h.get("/account-info/" + v + "/details").must(t, 200)
-		h.get("/account-info/" + v + "/api-usage/daily/private-apps").must(t, 200)
+		h.get("/crm/objects/"+v+"/contacts").must(t, 200)
+		h.get("/crm/properties/"+v+"/contacts").must(t, 200)
+		h.get("/crm-object-schemas/"+v+"/schemas").must(t, 200)
+		h.get("/crm/owners/"+v).must(t, 200)
+		h.get("/crm/pipelines/"+v+"/deals").must(t, 200)
+		h.get("/crm/associations/"+v+"/contacts/companies/labels").must(t, 200)
+		h.get("/crm/limits/"+v+"/records").must(t, 200)
+		h.get("/crm/object-library/"+v+"/enablement").must(t, 200)
+		h.get("/account-info/"+v+"/details").must(t, 200)
+		h.get("/account-info/"+v+"/api-usage/daily/private-apps").must(t, 200)
 	}
 	h.get("/crm/v3/objects/0-1").must(t, 200)
 	h.get("/crm/v3/objects/contact").must(t, 200)
@@ -156,7 +156,7 @@ func TestEveryFamilyAnswersInEveryVersion(t *testing.T) {
 	h.get("/crm/v4/associations/contacts/companies/labels").must(t, 200)
 	h.get("/account-info/v3/details").must(t, 200)
 	for _, path := range []string{"p44237313_machines", "p_machines", "machines", "2-143967026"} {
-		if got := h.get("/crm/v3/objects/" + path + "?limit=5").must(t, 200); len(got.ids()) != 5 {
+		if got := h.get("/crm/v3/objects/"+path+"?limit=5").must(t, 200); len(got.ids()) != 5 {
 			t.Errorf("%s: %d machines", path, len(got.ids()))
 		}
 	}

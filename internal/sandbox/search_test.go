@@ -94,7 +94,10 @@ func TestWindowSearchAgreesWithTheRecords(t *testing.T) {
 
 func TestOneMillisecondCanBeWalkedByID(t *testing.T) {
 	t.Parallel()
-	h := start(t, sandbox.Config{Contacts: 12_000})
+	h := start(t, sandbox.Config{Empty: true})
+	for range 11_500 {
+		h.contact(nil)
+	}
 	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 	if err := h.StampAll("contacts", 11_000, at); err != nil {
 		t.Fatal(err)
@@ -122,7 +125,10 @@ func TestOneMillisecondCanBeWalkedByID(t *testing.T) {
 
 func TestSearchEndsAtTenThousandRows(t *testing.T) {
 	t.Parallel()
-	h := start(t, sandbox.Config{Contacts: 10_100})
+	h := start(t, sandbox.Config{Empty: true})
+	for range 10_100 {
+		h.contact(nil)
+	}
 	body := ascending(where(filter("lastmodifieddate", "GT", "1")), "lastmodifieddate")
 	body["after"] = "9800"
 	page := h.post(contactSearch, body).must(t, 200)
