@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -313,7 +314,7 @@ func (a *arena) text(v jsontext.Value) ([]byte, error) {
 		return nil, err
 	}
 	a.free = out[len(out):cap(out):cap(out)][:0]
-	return out[:len(out):len(out)], nil
+	return slices.Clip(out), nil
 }
 
 // unquote appends the text of a JSON string. Invalid UTF-8 becomes U+FFFD, as Postgres would not store it.

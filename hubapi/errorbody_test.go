@@ -26,15 +26,21 @@ func TestErrorParserReadsEveryShape(t *testing.T) {
 		"url too long":      {414, `<html><h1>414 Request-URI Too Large</h1></html>`, wantType[*hubapi.TooLargeError]},
 		"not found":         {404, `{"message":"resource not found"}`, wantType[*hubapi.NotFoundError]},
 		"bad type":          {400, `{"message":"Unable to infer object type from: x"}`, wantType[*hubapi.ValidationError]},
-		"rolling": {429, `{"status":"error","message":"You have reached your ten_secondly_rolling limit.","errorType":"RATE_LIMIT","policyName":"TEN_SECONDLY_ROLLING"}`,
-			wantPolicy(hubapi.PolicyTenSecondly)},
+		"rolling": {
+			429, `{"status":"error","message":"You have reached your ten_secondly_rolling limit.","errorType":"RATE_LIMIT","policyName":"TEN_SECONDLY_ROLLING"}`,
+			wantPolicy(hubapi.PolicyTenSecondly),
+		},
 		"daily":    {429, `{"message":"You have reached your daily limit.","errorType":"RATE_LIMIT","policyName":"DAILY"}`, wantPolicy(hubapi.PolicyDaily)},
 		"secondly": {429, `{"message":"You have reached your secondly limit.","category":"RATE_LIMITS"}`, wantPolicy(hubapi.PolicySecondly)},
 		"moving":   {477, ``, wantPolicy(hubapi.PolicyMigration)},
-		"invalid values": {400, `{"status":"error","message":"Property values were not valid","errors":[{"message":"Property \"color\" does not exist","code":"PROPERTY_DOESNT_EXIST","context":{"propertyName":["color"]}}],"category":"VALIDATION_ERROR"}`,
-			wantDetail("color", "PROPERTY_DOESNT_EXIST")},
-		"invalid values in text": {400, `{"message":"Property values were not valid: [{\"isValid\":false,\"message\":\"m\",\"error\":\"INVALID_OPTION\",\"name\":\"stage\"}]","category":"VALIDATION_ERROR"}`,
-			wantDetail("stage", "INVALID_OPTION")},
+		"invalid values": {
+			400, `{"status":"error","message":"Property values were not valid","errors":[{"message":"Property \"color\" does not exist","code":"PROPERTY_DOESNT_EXIST","context":{"propertyName":["color"]}}],"category":"VALIDATION_ERROR"}`,
+			wantDetail("color", "PROPERTY_DOESNT_EXIST"),
+		},
+		"invalid values in text": {
+			400, `{"message":"Property values were not valid: [{\"isValid\":false,\"message\":\"m\",\"error\":\"INVALID_OPTION\",\"name\":\"stage\"}]","category":"VALIDATION_ERROR"}`,
+			wantDetail("stage", "INVALID_OPTION"),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -70,7 +76,7 @@ func wantConflict(id int64) func(*hubapi.APIError, error) error {
 	return func(_ *hubapi.APIError, err error) error {
 		e, ok := errors.AsType[*hubapi.ConflictError](err)
 		if !ok || e.ExistingID != id {
-			return fmt.Errorf("got %#v, want a *ConflictError with id %d", err, id)
+			return fmt.Errorf("got %T, want a *ConflictError with id %d: %w", err, id, err)
 		}
 		return nil
 	}
@@ -80,7 +86,7 @@ func wantPolicy(policy string) func(*hubapi.APIError, error) error {
 	return func(_ *hubapi.APIError, err error) error {
 		e, ok := errors.AsType[*hubapi.RateError](err)
 		if !ok || e.Policy != policy {
-			return fmt.Errorf("got %#v, want a *RateError of %s", err, policy)
+			return fmt.Errorf("got %T, want a *RateError of %s: %w", err, policy, err)
 		}
 		return nil
 	}

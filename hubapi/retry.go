@@ -55,22 +55,23 @@ type retryLayer struct {
 }
 
 func (l *retryLayer) RoundTrip(req *http.Request) (*http.Response, error) {
-	r := requestOf(req)
+	r, ctx := requestOf(req), req.Context()
 	s := newSchedule(l.policy)
-	resp, err := backoff.Retry(req.Context(), func() (*http.Response, error) {
+	repeat := func(err error, pause time.Duration) {
+		l.logger.LogAttrs(ctx, slog.LevelDebug, "hubspot call will be repeated",
+			slog.String("path", r.template), slog.Int("attempt", r.attempt), slog.Duration("pause", pause),
+			slog.String("error", err.Error()))
+	}
+	resp, err := backoff.Retry(ctx, func() (*http.Response, error) {
 		r.attempt++
 		resp, err := l.attempt(req, r)
 		s.outcome(r, err)
 		return resp, err
-	}, backoff.WithBackOff(s), backoff.WithMaxElapsedTime(l.policy.Elapsed), backoff.WithNotify(func(err error, pause time.Duration) {
-		l.logger.LogAttrs(req.Context(), slog.LevelDebug, "hubspot call will be repeated",
-			slog.String("path", r.template), slog.Int("attempt", r.attempt), slog.Duration("pause", pause),
-			slog.String("error", err.Error()))
-	}))
+	}, backoff.WithBackOff(s), backoff.WithMaxElapsedTime(l.policy.Elapsed), backoff.WithNotify(repeat))
 	if err == nil {
 		return resp, nil
 	}
-	return nil, s.verdict(req.Context(), r, err)
+	return nil, s.verdict(ctx, r, err)
 }
 
 // attempt sends the request once and returns a response only when it is a whole success.

@@ -103,7 +103,8 @@ func newBudget(l ledger, cfg Config) *Budget {
 	return b
 }
 
-// Wait blocks until one call of the family may go out for the class. It fails with *ExhaustedError when the day's quota
+// Wait blocks until one call of the family may go out for the class. It takes a connection of the pool for a moment, so
+// its caller must not hold the last one. It fails with *ExhaustedError when the day's quota
 // is used up, with ctx's error when ctx ends first, and with another error when Postgres cannot be asked: then nothing
 // may be sent.
 func (b *Budget) Wait(ctx context.Context, family, className string) error {
@@ -125,11 +126,29 @@ func (b *Budget) Wait(ctx context.Context, family, className string) error {
 	if err := b.day.check(c, time.Now()); err != nil {
 		return err
 	}
+	if err := pause(ctx, b.day.spread(c, time.Now())); err != nil {
+		return err
+	}
 	if err := b.queues[bucket].wait(ctx, c); err != nil {
 		return err
 	}
 	b.day.count(c)
 	return nil
+}
+
+// pause returns after d, or with ctx's error.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Run keeps the shared counts and pauses current while no call waits, until ctx ends; then it writes the last counts.

@@ -39,6 +39,7 @@ type day struct {
 	state    dayState // of all processes when it was last read
 	stateAt  time.Time
 	leftAt   time.Time // when HubSpot said what remains
+	sent     time.Time // the instant up to which fresh reads have used their pace
 	sinceNow int       // calls of this process since HubSpot last said what remains
 }
 
@@ -47,6 +48,9 @@ const dayRefresh = time.Second
 
 // maxPause bounds what is believed about the rest of the day: one call an hour finds out whether it is over.
 const maxPause = time.Hour
+
+// maxSpread bounds one wait for the day's pace; by then HubSpot may have said something new.
+const maxSpread = time.Minute
 
 func newDay(cfg Config) *day {
 	return &day{cfg: cfg, left: -1, state: dayState{remaining: -1}}
@@ -92,6 +96,24 @@ func (d *day) check(c class, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// spread returns how long a fresh read has to wait so that the day's share lasts until midnight. A tenth of the time left
+// may be run ahead, so that the pace is felt only by a process that is busy for hours. Less urgent classes are bounded
+// by their caps instead, and writes by nothing.
+func (d *day) spread(c class, now time.Time) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c != fresh || d.state.limit == 0 {
+		return 0
+	}
+	left := float64(d.state.limit)*d.cfg.Share - float64(d.state.reads+d.reads)
+	rest := d.reset.Sub(now)
+	if left < 1 || rest <= 0 {
+		return 0
+	}
+	d.sent = later(d.sent, now.Add(-rest/10)).Add(time.Duration(float64(rest) / left))
+	return min(max(0, d.sent.Sub(now)), maxSpread)
 }
 
 // count notes a call that goes out.

@@ -1,8 +1,8 @@
 // Package budget shares one account's HubSpot quota between any number of processes.
 //
 // Guarantee: all reads of all processes together never exceed their share of any limit, in any window, and all calls
-// together never exceed the limit. A process that dies gives its part back within a second, since nobody holds more
-// than a fraction of a second of calls.
+// together never exceed the limit, as long as calls travel evenly to within the guard. A process that dies gives its
+// part back within a second, a busy writer within three, since nobody reserves further ahead.
 //
 //	Wait ─▶ queue (Writes > Fresh > Backfill > Sweeps) ─▶ slots ─▶ go
 //	                                                       ▲
@@ -25,6 +25,10 @@
 // Each refusal has its own reaction. SECONDLY (search): half the pace for 10 s. TEN_SECONDLY_ROLLING: the limit pauses
 // for half its window, then runs at half pace for 20 s. DAILY: every call fails with [ExhaustedError] until midnight in
 // the account's time zone, or for an hour, whichever comes first, so that a wrong time zone heals.
+//
+// The day's share of the reads is spread too: Backfill may bring the count to 85 % of it and Sweeps to 70 %, and fresh
+// reads that would use up the rest before midnight slow down rather than stop. All reads stop when HubSpot says that
+// little is left to all apps of the account.
 //
 // When Postgres does not answer, Wait tries for about ten seconds and then fails: no call goes out uncounted.
 //

@@ -179,13 +179,9 @@ func (q *queue) refill(ctx context.Context) (time.Duration, error) {
 }
 
 // demand returns the class whose turn it is, how many more slots it and its like could use, how far into the future it
-// may reserve and how far it has.
+// may reserve and how far it has. A class that starves reaches far for one slot.
 func (q *queue) demand(now time.Time) (c class, want int, horizon time.Duration, reach time.Time) {
 	c = q.next(now)
-	horizon = c.horizon()
-	if q.starving(c, now) {
-		horizon = starvedHorizon
-	}
 	for other, waiting := range q.waiting {
 		if (class(other) == writes) == (c == writes) {
 			want += len(waiting)
@@ -197,7 +193,10 @@ func (q *queue) demand(now time.Time) (c class, want int, horizon time.Duration,
 			reach = s.at
 		}
 	}
-	return c, want, horizon, reach
+	if q.starving(c, now) {
+		return c, min(want, 1), starvedHorizon, reach
+	}
+	return c, want, c.horizon(), reach
 }
 
 // dropStale forgets slots that passed unused and those that a pause has made void.

@@ -267,3 +267,28 @@ func TestUnlimitedCountsOnly(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestFreshReadsLastTheDay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // starts at midnight UTC
+		b, _ := budget.NewInMemory(budget.Config{Share: 1})
+		h := http.Header{}
+		h.Set("X-HubSpot-RateLimit-Daily", "10000")
+		b.Observe("object", 200, h, "")
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour-time.Minute)
+		defer cancel()
+		var wg sync.WaitGroup
+		var out calls
+		load(ctx, &wg, b, 2, "object", "fresh", &out)
+		time.Sleep(time.Hour)
+		if n := out.count("fresh"); n < 1000 || n > 2000 {
+			t.Errorf("%d calls in the first hour: a burst of about a tenth of the day is meant to pass", n)
+		}
+		time.Sleep(22 * time.Hour)
+		before := out.count("fresh")
+		wg.Wait()
+		if last := out.count("fresh") - before; last < 50 || before+last > 10000 {
+			t.Errorf("%d calls in the last hour after %d of 10000", last, before)
+		}
+	})
+}
