@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
-	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -290,75 +287,4 @@ func (d *recordDecoder) slot(i int, name []byte) int {
 		d.names, d.order = append(d.names, bytes.Clone(name)), append(d.order, slot)
 	}
 	return slot
-}
-
-// arena holds the values of a page in few large pieces.
-type arena struct {
-	free  []byte
-	chunk int
-}
-
-// text returns the text of a scalar; other values keep their JSON form.
-func (a *arena) text(v jsontext.Value) ([]byte, error) {
-	if len(v) > cap(a.free) {
-		a.free = make([]byte, 0, max(a.chunk, len(v)))
-	}
-	var out []byte
-	var err error
-	if v.Kind() == '"' {
-		out, err = unquote(a.free, v)
-	} else {
-		out = append(a.free, v...)
-	}
-	if err != nil {
-		return nil, err
-	}
-	a.free = out[len(out):cap(out):cap(out)][:0]
-	return slices.Clip(out), nil
-}
-
-// unquote appends the text of a JSON string. Invalid UTF-8 becomes U+FFFD, as Postgres would not store it.
-func unquote(dst []byte, v jsontext.Value) ([]byte, error) {
-	raw := bare(v)
-	if bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
-		return append(dst, raw...), nil
-	}
-	out, err := jsontext.AppendUnquote(dst, v)
-	if err != nil && len(out) == len(dst) && len(raw) > 0 {
-		return nil, err
-	}
-	return out, nil
-}
-
-// bare returns what stands between the quotes of a string, still escaped, or the value itself.
-func bare(v []byte) []byte {
-	if len(v) >= 2 && v[0] == '"' {
-		return v[1 : len(v)-1]
-	}
-	return v
-}
-
-// scalar returns the text of a string or number.
-func scalar(v jsontext.Value) (string, error) {
-	if v.Kind() == '"' {
-		out, err := unquote(nil, v)
-		return string(out), err
-	}
-	return string(v), nil
-}
-
-// parseTime reads ISO 8601 or epoch milliseconds, quoted or not. null, "" and HubSpot's missing times are zero.
-func parseTime(v jsontext.Value) (time.Time, error) {
-	raw := bare(v)
-	if len(raw) == 0 || v.Kind() == 'n' {
-		return time.Time{}, nil
-	}
-	if ms, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
-		return time.UnixMilli(ms).UTC(), nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, string(raw))
-	if err != nil {
-		return time.Time{}, unexpected("read time: %w", err)
-	}
-	return t.UTC(), nil
 }

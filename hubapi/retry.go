@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // RetryPolicy bounds how a call is repeated. A zero field means the default.
@@ -213,6 +212,7 @@ const (
 	ambiguous                // HubSpot may have run it
 )
 
+// failureOf does not ask for context errors: a dial timeout looks like one, and backoff.Retry looks at the context itself.
 func failureOf(err error) failure {
 	if err == nil {
 		return final
@@ -229,16 +229,13 @@ func failureOf(err error) failure {
 	if _, ok := errors.AsType[*contentError](err); ok {
 		return final
 	}
-	if errors.Is(err, errBodyLimit) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, errBodyLimit) {
 		return final
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
 		return unsent
 	}
-	if _, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		return ambiguous
-	}
-	return ambiguous
+	return ambiguous // lost on the way, stalled, or cut
 }
 
 func statusFailure(e *APIError) failure {

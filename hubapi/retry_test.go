@@ -114,11 +114,14 @@ func TestFailuresThatMayPassAreRepeated(t *testing.T) {
 		"nothing with 200":     {answer{status: 200}, 100 * time.Millisecond, time.Second},
 		"half an answer":       {answer{status: 200, body: `{"results":[{"id":"1"`}, 100 * time.Millisecond, time.Second},
 		"connection reset":     {answer{err: &net.OpError{Op: "read", Err: errors.New("connection reset by peer")}}, 100 * time.Millisecond, time.Second},
-		"rolling limit":        {answer{status: 429, body: rolling}, time.Second, 10 * time.Second},
-		"search limit":         {answer{status: 429, body: secondly}, time.Second, 1500 * time.Millisecond},
-		"unnamed limit":        {answer{status: 429, body: ``}, time.Second, 1500 * time.Millisecond},
-		"limit with header":    {answer{status: 429, body: rolling, header: http.Header{"Retry-After": {"4"}}}, 4 * time.Second, 4500 * time.Millisecond},
-		"locked":               {answer{status: 423, body: `{"message":"locked"}`}, 2 * time.Second, 3 * time.Second},
+		"dial timeout": {
+			answer{err: &net.OpError{Op: "dial", Err: context.DeadlineExceeded}}, 100 * time.Millisecond, time.Second,
+		},
+		"rolling limit":     {answer{status: 429, body: rolling}, time.Second, 10 * time.Second},
+		"search limit":      {answer{status: 429, body: secondly}, time.Second, 1500 * time.Millisecond},
+		"unnamed limit":     {answer{status: 429, body: ``}, time.Second, 1500 * time.Millisecond},
+		"limit with header": {answer{status: 429, body: rolling, header: http.Header{"Retry-After": {"4"}}}, 4 * time.Second, 4500 * time.Millisecond},
+		"locked":            {answer{status: 423, body: `{"message":"locked"}`}, 2 * time.Second, 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -70,3 +70,19 @@ func unmarshalString(dec *jsontext.Decoder, s *string) error {
 	*s, err = scalar(v)
 	return err
 }
+
+// parseTime reads ISO 8601 or epoch milliseconds, quoted or not. null, "" and HubSpot's missing times are zero.
+func parseTime(v jsontext.Value) (time.Time, error) {
+	raw := bare(v)
+	if len(raw) == 0 || v.Kind() == 'n' {
+		return time.Time{}, nil
+	}
+	if ms, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
+		return time.UnixMilli(ms).UTC(), nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(raw))
+	if err != nil {
+		return time.Time{}, unexpected("read time: %w", err)
+	}
+	return t.UTC(), nil
+}

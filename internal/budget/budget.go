@@ -82,7 +82,7 @@ type Budget struct {
 
 // New returns the budget of cfg.PortalID. It does not touch the database before the first Wait.
 func New(pool *pgxpool.Pool, cfg Config) *Budget {
-	return newBudget(&pgLedger{pool: pool, portal: cfg.PortalID}, cfg)
+	return newBudget(&rows{pool: pool, portal: cfg.PortalID}, cfg)
 }
 
 func newBudget(l ledger, cfg Config) *Budget {
