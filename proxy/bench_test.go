@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"fmt"
 	osexec "os/exec"
 	"path/filepath"
@@ -112,4 +113,48 @@ func took(b *testing.B, psql, address, sql string) float64 {
 		b.Fatalf("psql: %v\n%s", err, out)
 	}
 	return time.Since(start).Seconds()
+}
+
+// BenchmarkRing measures the time from the commit of a change to the last of many listeners, and what the commit
+// itself takes with them and without.
+//
+//	go test -run '^$' -bench Ring -benchtime 200x ./proxy
+func BenchmarkRing(b *testing.B) {
+	for _, listeners := range []int{0, 1, 60} {
+		b.Run(strconv.Itoa(listeners), func(b *testing.B) {
+			r := newHubRig(b, nil)
+			writer := r.db.Conn(b)
+			heard := make(chan time.Time, listeners)
+			for range listeners {
+				conn := r.connect()
+				exec(b, conn, "listen hubspot_deals")
+				go func() { // ends when the connection is closed
+					for {
+						if _, err := conn.WaitForNotification(context.Background()); err != nil {
+							return
+						}
+						heard <- time.Now()
+					}
+				}()
+			}
+			var commits, rings []float64
+			for b.Loop() {
+				start := time.Now()
+				r.change(writer, 1)
+				done := time.Now()
+				commits = append(commits, done.Sub(start).Seconds()*1000)
+				last := done
+				for range listeners {
+					if at := <-heard; at.After(last) {
+						last = at
+					}
+				}
+				rings = append(rings, last.Sub(done).Seconds()*1000)
+			}
+			b.ReportMetric(median(commits), "commit-p50-ms")
+			b.ReportMetric(median(rings), "last-p50-ms")
+			b.ReportMetric(slices.Sorted(slices.Values(rings))[len(rings)*99/100], "last-p99-ms")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
