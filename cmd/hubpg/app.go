@@ -47,16 +47,22 @@ type App struct {
 	budget  *budget.Budget
 	engine  *materialize.Engine
 	proxy   *proxy.Server
-	drain   time.Duration // how long Run may wait for transactions of clients
+	tuning  tuning
+}
+
+// tuning is what a command may want to differ without asking the user.
+type tuning struct {
+	drain time.Duration    // how long a stopping proxy waits for transactions of its clients
+	pace  materialize.Pace // of the lanes
 }
 
 // newApp checks the configuration, opens the sockets, brings the database's schema up to date and asks HubSpot whose
 // token it is. An App that is not going to run must be closed.
-func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, drain time.Duration) (_ *App, err error) {
+func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuning) (_ *App, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &App{cfg: cfg, log: log, drain: drain}
+	a := &App{cfg: cfg, log: log, tuning: tune}
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -195,7 +201,7 @@ func (a *App) addEngine(ctx context.Context) error {
 	}
 	a.engine, err = materialize.New(materialize.Config{
 		Pool: a.pool, Client: client, Schema: a.cfg.Schema, RowNotify: a.cfg.Notify == "rows",
-		Meter: meter{a.metrics}, Logger: a.log,
+		Pace: a.tuning.pace, Meter: meter{a.metrics}, Logger: a.log,
 	})
 	return err
 }
@@ -260,7 +266,7 @@ func (a *App) addProxy() (err error) {
 	a.proxy, err = proxy.New(proxy.Config{
 		Listen: a.cfg.Proxy.Listen, Upstream: a.cfg.Database.URL.Reveal(),
 		TLS:     proxy.TLS{CertFile: a.cfg.Proxy.TLSCert, KeyFile: a.cfg.Proxy.TLSKey},
-		Changes: a.pool, Schemas: []string{a.cfg.Schema}, DrainTimeout: a.drain, Logger: a.log,
+		Changes: a.pool, Schemas: []string{a.cfg.Schema}, DrainTimeout: a.tuning.drain, Logger: a.log,
 	})
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {
 		return listenError(err, "the proxy", a.cfg.Proxy.Listen, "--proxy-listen")

@@ -14,6 +14,7 @@ import (
 	"hubpg/internal/config"
 	"hubpg/internal/pgtest"
 	"hubpg/internal/sandbox"
+	"hubpg/materialize"
 )
 
 // demoOptions are the flags of hubpg demo.
@@ -27,8 +28,13 @@ type demoOptions struct {
 	logLevel      string
 }
 
-// demoDrain is how long a stopping demo waits for transactions of its clients.
-const demoDrain = 3 * time.Second
+// demoTuning lets a stranger see at once what an account with limits would show in its own time: the sandbox has none.
+func demoTuning() tuning {
+	return tuning{drain: 3 * time.Second, pace: materialize.Pace{
+		Idle: 5 * time.Second, Trailing: time.Minute, Schema: 30 * time.Second,
+		Archived: 5 * time.Second, IDs: 30 * time.Second, Pairs: 30 * time.Second,
+	}}
+}
 
 func (p *Program) demoCommand() *cobra.Command {
 	var o demoOptions
@@ -166,7 +172,7 @@ func (p *Program) demoServe(ctx context.Context, o demoOptions, db *pgtest.Clust
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(scr, &slog.HandlerOptions{Level: level}))
-	app, err := newApp(ctx, c, log, demoDrain)
+	app, err := newApp(ctx, c, log, demoTuning())
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,6 @@ func (h *home) readManifest(o demoOptions) error {
 func (h *home) account(o demoOptions) (*sandbox.Server, error) {
 	cfg := sandbox.Config{
 		Seed: h.manifest.Seed, Contacts: h.manifest.Contacts, Token: sandbox.DefaultToken, Quiet: o.quiet,
-		Rollups: true,
 	}
 	file, err := os.Open(h.path(accountFile))
 	if errors.Is(err, fs.ErrNotExist) {

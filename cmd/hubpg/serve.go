@@ -41,7 +41,7 @@ func (p *Program) serve(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	app, err := newApp(ctx, c, log, drainTimeout)
+	app, err := newApp(ctx, c, log, tuning{drain: drainTimeout})
 	if err != nil {
 		return err
 	}
