@@ -9,9 +9,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"hubpg/internal/pgwire"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // maxServerLogin caps one message of Postgres before the session is ready.

@@ -23,10 +23,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"hubpg/internal/pgtest"
 	"hubpg/proxy"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // issue writes a self-signed certificate for localhost into dir and gives it to the owner of dir, as Postgres wants.
@@ -79,8 +79,10 @@ func guarded(t *testing.T, secure bool) (*pgtest.Cluster, string) {
 	if secure {
 		settings = map[string]string{"ssl": "on", "ssl_cert_file": cert, "ssl_key_file": key}
 	}
-	cluster, err := pgtest.Start(deadline(t), pgtest.ClusterConfig{Dir: filepath.Join(dir, "data"), Settings: settings,
-		HBA: "host all plain 127.0.0.1/32 password\nhost all md5 127.0.0.1/32 md5\nhost all open 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256"})
+	cluster, err := pgtest.Start(deadline(t), pgtest.ClusterConfig{
+		Dir: filepath.Join(dir, "data"), Settings: settings,
+		HBA: "host all plain 127.0.0.1/32 password\nhost all md5 127.0.0.1/32 md5\nhost all open 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256",
+	})
 	if err != nil {
 		t.Fatalf("start cluster: %v", err)
 	}
@@ -259,11 +261,7 @@ prepare p as select $1::int * 2; execute p(21);
 
 func TestUnixSocketServesLikeTCP(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "hubpg-socket-")
-	if err != nil {
-		t.Fatalf("make directory: %v", err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := t.TempDir()
 	r := newRig(t, nil, func(c *proxy.Config) { c.Socket = dir })
 	port := r.server.Addr().(*net.TCPAddr).Port
 	address := fmt.Sprintf("host=%s port=%d user=hubpg_owner dbname=%s", dir, port, r.db.Name)

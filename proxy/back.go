@@ -21,8 +21,8 @@ var errToClient = errors.New("write to client")
 // runBack relays Postgres's messages until it closes the connection, then ends the session.
 func (v *session) runBack(ctx context.Context) {
 	b := &back{session: v, ctx: ctx}
-	defer v.recover()
 	defer v.hangUp()
+	defer v.recover()
 	defer b.unlock()
 	pump := pgwire.NewPump(v.upstream.conn, v.serverRest, b)
 	defer pump.Close()

@@ -77,13 +77,17 @@ func errInternal() *pgwire.Error {
 }
 
 func errHubNotReady() *pgwire.Error {
-	return &pgwire.Error{Severity: "ERROR", Code: "57P03", Message: "hubpg has not reached its change log yet",
-		Hint: "Try again in a moment; if this lasts, the log of hubpg has the cause."}
+	return &pgwire.Error{
+		Severity: "ERROR", Code: "57P03", Message: "hubpg has not reached its change log yet",
+		Hint: "Try again in a moment; if this lasts, the log of hubpg has the cause.",
+	}
 }
 
 func errNotPermitted() *pgwire.Error {
-	return &pgwire.Error{Severity: "ERROR", Code: "42501", Message: "permission denied to listen on this channel",
-		Hint: "A role hears only of tables that it may select from; grant it usage on the schema and select on its tables."}
+	return &pgwire.Error{
+		Severity: "ERROR", Code: "42501", Message: "permission denied to listen on this channel",
+		Hint: "A role hears only of tables that it may select from; grant it usage on the schema and select on its tables.",
+	}
 }
 
 func errHubLost() *hubError {
@@ -121,12 +125,16 @@ func (e *futureError) Error() string {
 // refusalOf words a replay that cannot be for the client that asked for it.
 func refusalOf(err error) *pgwire.Error {
 	if past, ok := errors.AsType[*pastError](err); ok {
-		return &pgwire.Error{Severity: "ERROR", Code: "HS001", Message: past.Error(),
-			Hint: fmt.Sprintf("Read the tables anew, or replay from @%d on.", past.oldest-1)}
+		return &pgwire.Error{
+			Severity: "ERROR", Code: "HS001", Message: past.Error(),
+			Hint: fmt.Sprintf("Read the tables anew, or replay from @%d on.", past.oldest-1),
+		}
 	}
 	if future, ok := errors.AsType[*futureError](err); ok {
-		return &pgwire.Error{Severity: "ERROR", Code: "HS002", Message: future.Error(),
-			Hint: "The number is from another database or from before a restore; read the tables anew."}
+		return &pgwire.Error{
+			Severity: "ERROR", Code: "HS002", Message: future.Error(),
+			Hint: "The number is from another database or from before a restore; read the tables anew.",
+		}
 	}
 	return errHubNotReady()
 }

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"go.uber.org/goleak"
-
 	"hubpg/internal/pgtest"
 	"hubpg/migrations"
 	"hubpg/proxy"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/goleak"
 )
 
 // patience bounds every wait of a test: reaching it is a failure.

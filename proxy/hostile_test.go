@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"hubpg/proxy"
+
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
-
-	"hubpg/proxy"
 )
 
 // startup is a start-up packet of protocol 3.0 with the given names and values.
@@ -200,7 +200,7 @@ func (b *bent) Write(p []byte) (int, error) {
 	b.at = -1
 	n, err := b.Conn.Write(out)
 	if b.bend == nil {
-		b.Conn.Close()
+		b.Close()
 		return n, net.ErrClosed
 	}
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 	"sync"
 	"time"
 
+	"hubpg/internal/changes"
+
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/singleflight"
-
-	"hubpg/internal/changes"
 )
 
 const (
@@ -42,8 +42,10 @@ type Hub struct {
 }
 
 func newHub(config *Config, c *counters) *Hub {
-	return &Hub{pool: config.Changes, schemas: config.Schemas, poll: config.Poll, log: config.Logger, counters: c,
-		position: -1, channels: map[string]map[*subscription]struct{}{}}
+	return &Hub{
+		pool: config.Changes, schemas: config.Schemas, poll: config.Poll, log: config.Logger, counters: c,
+		position: -1, channels: map[string]map[*subscription]struct{}{},
+	}
 }
 
 // serves reports whether the hub answers for the channels of a session: it must be on the database of the log.

@@ -292,15 +292,15 @@ func (l *listener) commit(ctx context.Context, from int) {
 // rollback undoes what was staged since the last savepoint. Postgres's tag is the same for ROLLBACK and ROLLBACK TO;
 // which of them it was shows at the next ReadyForQuery: outside a transaction, what came before the savepoint is
 // undone too.
-func (g *ledger) rollback() {
-	g.doubtful = 0
-	if n := len(g.marks); n > 0 {
-		g.doubtful = g.marks[n-1]
+func (l *ledger) rollback() {
+	l.doubtful = 0
+	if n := len(l.marks); n > 0 {
+		l.doubtful = l.marks[n-1]
 	}
-	g.staged = g.staged[:min(g.doubtful, len(g.staged))]
+	l.staged = l.staged[:min(l.doubtful, len(l.staged))]
 }
 
 // abort forgets the transaction.
-func (g *ledger) abort() {
-	g.staged, g.marks, g.doubtful = nil, g.marks[:0], 0
+func (l *ledger) abort() {
+	l.staged, l.marks, l.doubtful = nil, l.marks[:0], 0
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,7 +90,7 @@ func (l *listener) listen(ctx context.Context, a *action) {
 	l.start.Do(func() {
 		ctx, l.stop = context.WithCancel(ctx)
 		l.workers.Go(func() {
-			defer l.session.recover()
+			defer l.recover()
 			l.run(ctx)
 		})
 	})
@@ -225,7 +226,8 @@ func (l *listener) flush() error {
 	return err
 }
 
-// flushSome writes one batch of notifications if the client may be told now, and reports whether more wait. out is held.
+// flushSome writes one batch of notifications if the client may be told now, and reports whether more wait. out is
+// held.
 func (l *listener) flushSome() (more bool, err error) {
 	if l.doomed() {
 		return false, nil
@@ -361,10 +363,5 @@ func (l *listener) hasRoom() bool {
 }
 
 func rings(c *changes.Change, channel string) bool {
-	for _, name := range c.Channels() {
-		if name == channel {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Channels(), channel)
 }

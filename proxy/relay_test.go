@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"hubpg/proxy"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"hubpg/proxy"
 )
 
 func TestEveryWayToQueryGivesWhatPostgresGives(t *testing.T) {

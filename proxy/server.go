@@ -93,7 +93,8 @@ func listenUnix(lc *net.ListenConfig, path string) (net.Listener, error) {
 	if err == nil {
 		return l, nil
 	}
-	if conn, dialErr := net.DialTimeout("unix", path, time.Second); dialErr == nil {
+	dialer := net.Dialer{Timeout: time.Second}
+	if conn, dialErr := dialer.DialContext(context.Background(), "unix", path); dialErr == nil {
 		conn.Close()
 		return nil, err
 	}
@@ -216,7 +217,8 @@ func tune(conn net.Conn) {
 	}
 	// A connection on which this fails is about to fail in a way that its reader will report.
 	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{
-		Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
+		Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4,
+	})
 }
 
 // drain ends all sessions and waits for them.

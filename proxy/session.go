@@ -241,5 +241,5 @@ func (v *session) recover() {
 	}
 	v.end.Store(int32(endPanic) + 1)
 	v.log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
-	v.hangUp()
+	v.abort(errInternal(), endPanic)
 }

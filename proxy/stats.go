@@ -7,7 +7,7 @@ type Stats struct {
 	Sessions      int64            // open now, those still logging in included
 	SessionsTotal int64            // ever begun
 	Refused       map[string]int64 // connections refused, by reason: sessions, address, startup, replication, tls
-	Ended         map[string]int64 // sessions ended, by where: clean, client, server, login, unreachable, drain, slow, hub, panic
+	Ended         map[string]int64 // sessions ended, by where: clean, client, server, login, and so on to panic
 	Cancels       int64            // cancel requests forwarded
 	BytesIn       int64            // from clients
 	BytesOut      int64            // to clients

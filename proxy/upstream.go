@@ -11,9 +11,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"hubpg/internal/pgwire"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // errUpstreamTLS marks a failure to agree on TLS with Postgres, which waiting will not mend.
@@ -150,8 +150,10 @@ func (s *Server) login(ctx context.Context, startup *pgwire.Startup, password st
 		closeErr := conn.Close(ctx)
 		return nil, errors.Join(fmt.Errorf("take over connection: %w", err), closeErr)
 	}
-	out.upstream = &upstream{conn: h.Conn, tls: h.TLSConfig, pid: h.PID, key: h.SecretKey,
-		direct: config.SSLNegotiation == "direct"}
+	out.upstream = &upstream{
+		conn: h.Conn, tls: h.TLSConfig, pid: h.PID, key: h.SecretKey,
+		direct: config.SSLNegotiation == "direct",
+	}
 	remote := h.Conn.RemoteAddr()
 	out.network, out.address = remote.Network(), remote.String()
 	for _, name := range slices.Sorted(maps.Keys(h.ParameterStatuses)) {

@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -21,14 +22,18 @@ func (e *Error) Error() string { return e.Severity + ": " + e.Message + " (SQLST
 
 // Append appends e as an ErrorResponse.
 func (e *Error) Append(dst []byte) []byte {
-	return encode(dst, &pgproto3.ErrorResponse{Severity: e.Severity, SeverityUnlocalized: e.Severity,
-		Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint})
+	return encode(dst, &pgproto3.ErrorResponse{
+		Severity: e.Severity, SeverityUnlocalized: e.Severity,
+		Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint,
+	})
 }
 
 // AppendNotice appends e as a NoticeResponse.
 func (e *Error) AppendNotice(dst []byte) []byte {
-	return encode(dst, &pgproto3.NoticeResponse{Severity: e.Severity, SeverityUnlocalized: e.Severity,
-		Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint})
+	return encode(dst, &pgproto3.NoticeResponse{
+		Severity: e.Severity, SeverityUnlocalized: e.Severity,
+		Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint,
+	})
 }
 
 // encode appends a message that is known to fit: pgproto3 refuses only bodies of more than 1 GiB.
@@ -139,10 +144,9 @@ func ParsePassword(message []byte) (string, error) {
 
 // CutString takes a zero-terminated string from the front of a message body without copying it.
 func CutString(b []byte) (s, rest []byte, ok bool) {
-	for i, c := range b {
-		if c == 0 {
-			return b[:i], b[i+1:], true
-		}
+	s, rest, ok = bytes.Cut(b, []byte{0})
+	if !ok {
+		return nil, nil, false
 	}
-	return nil, nil, false
+	return s, rest, true
 }

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"pgregory.net/rapid"
-
 	"hubpg/internal/pgwire"
+
+	"pgregory.net/rapid"
 )
 
 // tape is a Filter that records what it is told and doubles the body of every message of type Q.
@@ -95,7 +95,7 @@ func TestAPumpKeepsEveryMessageWhereverTheStreamIsCut(t *testing.T) {
 		f := &tape{t: t}
 		p := pgwire.NewPump(src, rest, f)
 		defer p.Close()
-		if err := p.Run(); err != io.EOF {
+		if err := p.Run(); !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatalf("run: %v", err)
 		}
 		if !bytes.Equal(f.out.Bytes(), want) || !bytes.Equal(f.types, types) {

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/google/go-cmp/cmp"
-
 	"hubpg/internal/pgwire"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestReaderPeeksReadsAndForwards(t *testing.T) {

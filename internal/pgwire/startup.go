@@ -1,10 +1,10 @@
 package pgwire
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // MaxStartup is the largest start-up packet that is read; the same cap as Postgres's.
@@ -51,9 +51,9 @@ type Startup struct {
 
 // Parameter returns the value of a start-up parameter, the last one if it was given twice as Postgres does.
 func (s *Startup) Parameter(name string) string {
-	for i := len(s.Parameters) - 1; i >= 0; i-- {
-		if s.Parameters[i].Name == name {
-			return s.Parameters[i].Value
+	for _, p := range slices.Backward(s.Parameters) {
+		if p.Name == name {
+			return p.Value
 		}
 	}
 	return ""
@@ -126,11 +126,8 @@ func parseParameters(s *Startup, body []byte) (*Startup, error) {
 
 // cutString takes a zero-terminated string from the front of b.
 func cutString(b []byte) (s string, rest []byte, ok bool) {
-	end := bytes.IndexByte(b, 0)
-	if end < 0 {
-		return "", nil, false
-	}
-	return string(b[:end]), b[end+1:], true
+	text, rest, ok := CutString(b)
+	return string(text), rest, ok
 }
 
 // VersionError is returned for a start-up packet of a protocol other than 3.x.

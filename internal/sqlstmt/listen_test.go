@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"hubpg/internal/sqlstmt"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestListensFindsEveryStatementAndItsPlace(t *testing.T) {
@@ -25,9 +25,11 @@ func TestListensFindsEveryStatementAndItsPlace(t *testing.T) {
 		`unlisten *`:               {{sqlstmt.UnlistenAll, "", `unlisten *`}},
 		`unlisten x; listen y`:     {{sqlstmt.Unlisten, "x", `unlisten x`}, {sqlstmt.Listen, "y", `listen y`}},
 		"/* ; listen a */ -- listen b;\n listen /* /* nested */ ; */ c -- end": {
-			{sqlstmt.Listen, "c", "listen /* /* nested */ ; */ c -- end"}},
+			{sqlstmt.Listen, "c", "listen /* /* nested */ ; */ c -- end"},
+		},
 		`select 'é', ';listen a' ; listen hubspot;select $$ ; listen b $$`: {
-			{sqlstmt.Listen, "hubspot", `listen hubspot`}},
+			{sqlstmt.Listen, "hubspot", `listen hubspot`},
+		},
 		`select 'listen hubspot'`:                      nil,
 		`select listen from t`:                         nil,
 		`do $$ begin execute 'listen hubspot'; end $$`: nil,
