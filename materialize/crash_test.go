@@ -49,9 +49,13 @@ func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
 	}
 	cmd := w.process()
 	defer kill(cmd)
-	w.awaitLive(120*time.Second, "contacts", "companies", "deals")
+	start := time.Now()
+	w.awaitLive(120 * time.Second)
+	t.Logf("complete %s after the last kill", time.Since(start))
 	w.awaitEqual(60 * time.Second)
-	eventually(t, 30*time.Second, w.edgeDifference)
+	t.Logf("rows equal after %s", time.Since(start))
+	eventually(t, 60*time.Second, w.edgeDifference)
+	t.Logf("associations equal after %s", time.Since(start))
 	if d := w.replayDifference(); d != "" {
 		t.Fatal(d)
 	}

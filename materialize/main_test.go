@@ -3,6 +3,7 @@ package materialize_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -33,6 +34,13 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(pgtest.Wrap(m))
 }
 
+func childLogger() *slog.Logger {
+	if os.Getenv("HUBPG_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel()})).With("child", os.Getpid())
+}
+
 func child() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -46,7 +54,8 @@ func child() error {
 		return err
 	}
 	e, err := materialize.New(materialize.Config{
-		Pool: pool, Client: client, Pace: fastPace(), Fetchers: 4, BackfillEvents: true,
+		Pool: pool, Client: client, Pace: fastPace(), Fetchers: 4, BackfillEvents: true, Logger: childLogger(),
+		Objects: []string{"contacts", "companies", "deals"},
 	})
 	if err != nil {
 		return err
