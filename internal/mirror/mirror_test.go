@@ -28,6 +28,7 @@ func at(ms int) time.Time { return base().Add(time.Duration(ms) * time.Milliseco
 // mirrored is a fresh database with the account registered.
 type mirrored struct {
 	t       testing.TB
+	db      *pgtest.DB
 	pool    *pgxpool.Pool
 	mapper  *mirror.Mapper
 	applier *mirror.Applier
@@ -35,9 +36,11 @@ type mirrored struct {
 
 func newMirrored(t testing.TB) *mirrored {
 	t.Helper()
+	db := pgtest.Migrated(t, migrations.Up)
 	m := &mirrored{
 		t:       t,
-		pool:    pgtest.Migrated(t, migrations.Up).Pool(t),
+		db:      db,
+		pool:    db.Pool(t),
 		mapper:  mirror.NewMapper(mirror.MapperConfig{PortalID: portal}),
 		applier: mirror.NewApplier(mirror.Config{PortalID: portal}),
 	}

@@ -368,6 +368,43 @@ func TestTwoAppliersTakeTurns(t *testing.T) {
 	}
 }
 
+// TestAppliersOfOneTableNeedNoLockOfTheirCaller inserts the same new records from several transactions at once.
+func TestAppliersOfOneTableNeedNoLockOfTheirCaller(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t)
+	table := m.ensure(companies())
+	const workers, rounds = 4, 20
+	inserted := make(chan int, workers)
+	for range workers {
+		go func() {
+			sum := 0
+			defer func() { inserted <- sum }()
+			for round := range rounds {
+				b := &mirror.Batch{Table: table, Columns: table.Readable(), ReadAt: at(round), Source: changes.Follow}
+				for id := range int64(10) {
+					b.Rows = append(b.Rows, row(int64(round)*10+id, at(round), "x"))
+				}
+				err := pgx.BeginFunc(t.Context(), m.pool, func(tx pgx.Tx) error {
+					res, err := m.applier.Upsert(t.Context(), tx, b)
+					sum += res.Inserted
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	sum := 0
+	for range workers {
+		sum += <-inserted
+	}
+	if got := m.text("select row_count from hubpg.objects where table_name = 'companies'"); sum != rounds*10 || got != strconv.Itoa(sum) {
+		t.Errorf("%d inserts, row count %s, want %d", sum, got, rounds*10)
+	}
+}
+
 // TestAReaderNeverSeesTheSequenceGoBack reads the log while appliers of several tables commit.
 func TestAReaderNeverSeesTheSequenceGoBack(t *testing.T) {
 	t.Parallel()
