@@ -64,16 +64,16 @@ func ParseKind(sql string) (Kind, bool) {
 	return Text, false
 }
 
-// width is the most that a value of this kind takes inside a heap row, in bytes: longer values are moved out of line
-// and leave a pointer, but Postgres moves none that takes 24 bytes or less.
-func (k Kind) width() int {
+// Width is the most that a value of this kind takes inside a heap row, in bytes, with the padding before it: longer
+// values are moved out of line and leave a pointer, but Postgres moves none that takes 24 bytes or less.
+func (k Kind) Width() int {
 	switch k {
 	case Bool:
 		return 1
 	case Date:
-		return 4
+		return 7
 	case Timestamp:
-		return 8
+		return 15
 	case Numeric, Text, TextArray:
 	}
 	return 24

@@ -262,6 +262,72 @@ func TestPropertiesThatDoNotFitOverflow(t *testing.T) {
 	}
 }
 
+// TestARowWithEveryPropertySetFitsAfterNarrow stores 2,000 properties of the most awkward length: what Postgres can
+// neither leave in the row nor move out of it.
+func TestARowWithEveryPropertySetFitsAfterNarrow(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t)
+	def := contacts()
+	def.Properties = nil
+	kinds := []string{"string", "string", "datetime", "string", "number", "date", "bool"}
+	for i := range 2000 {
+		def.Properties = append(def.Properties, mirror.PropertyDef{Name: fmt.Sprintf("p%04d", i), Type: kinds[i%len(kinds)]})
+	}
+	table := m.ensure(def)
+	record := func(id int64, table *catalog.Table, n int) mirror.Row {
+		r := mirror.Row{ID: id, UpdatedAt: at(n), Values: make([][]byte, len(table.Columns))}
+		for i, c := range table.Columns {
+			if number := c.Property[1:]; number < fmt.Sprintf("%04d", n) {
+				r.Values[i] = []byte(map[catalog.Kind]string{
+					catalog.Text: "exactly 20 bytes " + number[1:], catalog.Timestamp: "2026-01-02T03:04:05.678Z",
+					catalog.Numeric: "0.20000000000000001110", catalog.Date: "2026-01-02", catalog.Bool: "true",
+				}[c.Kind])
+			}
+		}
+		return r
+	}
+	m.put(table, at(1), record(1, table, 300)) // a few are set: everything has its column
+	before := m.tableRows("contacts")
+	var wide *mirror.WideRowError
+	err := pgx.BeginFunc(t.Context(), m.pool, func(tx pgx.Tx) error {
+		_, err := m.applier.Upsert(t.Context(), tx, &mirror.Batch{Table: table, Columns: table.Readable(), ReadAt: at(2),
+			Rows: []mirror.Row{record(2, table, 2000)}, Source: changes.Follow})
+		return err
+	})
+	if !errors.As(err, &wide) || wide.Table != "contacts" {
+		t.Fatalf("got %v, want a WideRowError", err)
+	}
+	stale := table
+	table, err = m.mapper.Narrow(t.Context(), m.pool, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, m.tableRows("contacts")); diff != "" {
+		t.Errorf("values changed on the way: %s", diff)
+	}
+	for _, c := range table.Columns {
+		if c.Overflow && c.Property < "p0300" {
+			t.Errorf("%s is used and was moved before the unused ones", c.Name)
+			break
+		}
+	}
+	m.put(table, at(2), record(2, table, 2000), record(1, table, 1999))
+	rows := m.tableRows("contacts")
+	if len(rows[2]) != 2001 || len(rows[1]) != 2000 {
+		t.Errorf("stored %d and %d values", len(rows[2])-1, len(rows[1])-1)
+	}
+	replayed, err := replay(m.log(0), "contacts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(rows, replayed); diff != "" {
+		t.Errorf("log is not the table: %.500s", diff)
+	}
+	if again, err := m.mapper.Narrow(t.Context(), m.pool, stale); err != nil || again.Version != table.Version {
+		t.Errorf("a second process narrowed again: %v", err)
+	}
+}
+
 func TestGroupRolesReadAndPublicDoesNot(t *testing.T) {
 	t.Parallel()
 	m := newMirrored(t)
