@@ -251,7 +251,10 @@ func (s *Server) createLabel(c *call, from, to *table) *reply {
 				own++
 			}
 			if lt.name == body.Name || lt.label == body.Label {
-				out = c.fail(failure{status: http.StatusConflict, category: "OBJECT_ALREADY_EXISTS", message: "Association label already exists"})
+				out = c.fail(failure{
+					status: http.StatusConflict, category: "OBJECT_ALREADY_EXISTS",
+					message: "Association label already exists",
+				})
 				return
 			}
 		}

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -50,6 +51,51 @@ func BenchmarkListPage(b *testing.B) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "pages/s")
 }
 
+// BenchmarkListPageHTTP serves the same pages through a socket to a client in this process.
+func BenchmarkListPageHTTP(b *testing.B) {
+	s := sandbox.New(sandbox.Config{Seed: 1, Contacts: 20_000, Quiet: true})
+	server := httptest.NewServer(s)
+	defer server.Close()
+	first := s.Snapshot("contacts")
+	target := server.URL + "/crm/v3/objects/contacts?limit=100&properties=" + strings.Join(sixtyProperties, ",") + "&after="
+	n := 0
+	for b.Loop() {
+		r, err := http.NewRequest(http.MethodGet, target+strconv.FormatInt(first[n%150*100].ID, 10), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer sandbox")
+		res, err := server.Client().Do(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
+			b.Fatalf("status %d: %v", res.StatusCode, err)
+		}
+		res.Body.Close()
+		n++
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "pages/s")
+}
+
+// BenchmarkSearchWindow asks for the last page of windows of modified time among 100,000 contacts.
+func BenchmarkSearchWindow(b *testing.B) {
+	s := sandbox.New(sandbox.Config{Seed: 1, Contacts: 100_000, Quiet: true})
+	all := s.Snapshot("contacts")
+	from := all[50_000].UpdatedAt.UnixMilli()
+	body := `{"filterGroups":[{"filters":[{"propertyName":"lastmodifieddate","operator":"GTE","value":"` + strconv.FormatInt(from, 10) +
+		`"}]}],"sorts":[{"propertyName":"lastmodifieddate","direction":"ASCENDING"}],"limit":200,"after":"9800","properties":["email"]}`
+	for b.Loop() {
+		r := httptest.NewRequest(http.MethodPost, "/crm/v3/objects/contacts/search", strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer sandbox")
+		w := &discard{}
+		s.ServeHTTP(w, r)
+		if w.status != http.StatusOK {
+			b.Fatalf("status %d", w.status)
+		}
+	}
+}
+
 // discard is a ResponseWriter that counts.
 type discard struct {
 	header http.Header
@@ -66,7 +112,7 @@ func (d *discard) Header() http.Header {
 func (d *discard) WriteHeader(status int)      { d.status = status }
 func (d *discard) Write(p []byte) (int, error) { d.size += int64(len(p)); return len(p), nil }
 
-// BenchmarkSeedMillion seeds a million contacts and reports what they take. It runs only when
+// BenchmarkSeedMillion seeds a million contacts, reads a fifth of them and reports what they take. It runs only when
 // HUBPG_SANDBOX_MILLION is set: it needs some gigabytes.
 func BenchmarkSeedMillion(b *testing.B) {
 	if os.Getenv("HUBPG_SANDBOX_MILLION") == "" {
@@ -85,5 +131,37 @@ func BenchmarkSeedMillion(b *testing.B) {
 		if n := s.Count("contacts"); n != 1_000_000 {
 			b.Fatalf("%d contacts", n)
 		}
+		began = time.Now()
+		pages, after := 0, ""
+		for ; pages < 2000; pages++ {
+			target := "/crm/v3/objects/contacts?limit=100&properties=" + strings.Join(sixtyProperties, ",") + after
+			r := httptest.NewRequest(http.MethodGet, target, nil)
+			r.Header.Set("Authorization", "Bearer sandbox")
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			body := w.Body.String()
+			i := strings.LastIndex(body, `"after":"`)
+			if w.Code != http.StatusOK || i < 0 {
+				b.Fatalf("status %d, cursor at %d", w.Code, i)
+			}
+			cursor, _, _ := strings.Cut(body[i+len(`"after":"`):], `"`)
+			after = "&after=" + cursor
+		}
+		b.ReportMetric(float64(pages)/time.Since(began).Seconds(), "pages/s")
+		b.ReportMetric(peakRSS(b), "peak-rss-MiB")
 	}
+}
+
+// peakRSS is the largest resident size of this process in MiB, 0 where it cannot be known.
+func peakRSS(b *testing.B) float64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kib / 1024
 }

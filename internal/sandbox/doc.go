@@ -63,8 +63,9 @@
 // # Size
 //
 // Records are packed bytes: a million contacts with some 65 values each, and 600,000 other records, take 1.6 GiB of
-// heap and 17 s to seed on two shared cores; one core serves more than 900 pages a second of 100 contacts × 60
-// properties (BenchmarkSeedMillion, BenchmarkListPage; November 2026, AMD EPYC).
+// heap, 2.6 GiB resident while being read, and 17 s to seed on two cores shared with other work; one core serves 1,500
+// pages a second of 100 contacts × 60 properties, 1,200 through a socket to a client on the same core
+// (BenchmarkSeedMillion, BenchmarkListPage, BenchmarkListPageHTTP with -cpu 1; November 2026, AMD EPYC).
 //
 // # Chosen where nothing is known
 //

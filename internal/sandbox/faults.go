@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -48,6 +49,9 @@ func (f *faults) strike(method, path string) *Fault {
 	defer f.mu.Unlock()
 	for i, a := range f.list {
 		if a.Method != "" && a.Method != method || !a.path.MatchString(path) {
+			continue
+		}
+		if a.Kind == FaultEmptyPage && !strings.HasSuffix(path, "/search") {
 			continue
 		}
 		if a.Skip > 0 {

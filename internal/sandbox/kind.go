@@ -81,7 +81,10 @@ func standardKinds() []*kind {
 	deals := &kind{
 		typeID: "0-3", name: "deals", singular: "deal", label: "Deal", plural: "Deals",
 		createdProp: "createdate", modifiedProp: "hs_lastmodifieddate", display: "dealname", scope: "deals",
-		defaults: []string{"dealname", "amount", "closedate", "pipeline", "dealstage", "createdate", "hs_lastmodifieddate", "hs_object_id"},
+		defaults: []string{
+			"dealname", "amount", "closedate", "pipeline", "dealstage",
+			"createdate", "hs_lastmodifieddate", "hs_object_id",
+		},
 		query:    []string{"dealname", "pipeline", "dealstage", "description", "dealtype"},
 		required: [][]string{{"dealname"}, {"dealstage"}, {"pipeline"}}, merges: true,
 	}

@@ -39,7 +39,8 @@ func (s *Server) Step() {
 		case n < 40:
 			a.moveStage("0-5", "hs_pipeline", "hs_pipeline_stage", now)
 		case n < 62:
-			a.touch("0-1", now, "phone", "jobtitle", "loyalty_points", "hs_lead_status", "newsletter", "interests", "hubspot_owner_id")
+			a.touch("0-1", now, "phone", "jobtitle", "loyalty_points", "hs_lead_status",
+				"newsletter", "interests", "hubspot_owner_id")
 		case n < 70:
 			a.touch("0-2", now, "phone", "service_level", "numberofemployees", "description", "hubspot_owner_id")
 		case n < 76:

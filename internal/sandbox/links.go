@@ -162,7 +162,7 @@ func (l *links) load(d direction, pairs [][2]int64, ids []int) {
 func (l *links) loadSide(d direction, pairs [][2]int64, near int, set uint32) {
 	side := l.sides[d]
 	if side == nil {
-		side = make(map[int64][]link)
+		side = make(map[int64][]link, len(pairs)/(1+4*near))
 		l.sides[d] = side
 	}
 	for _, p := range pairs {

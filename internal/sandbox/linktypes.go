@@ -91,6 +91,7 @@ func (l *links) defineUserLabel(d direction, label, inverseLabel, name string) *
 	if inverseLabel == "" {
 		inverseLabel = label
 	}
-	l.define(d, linkType{id: id, inverse: inverse, category: categoryUser, label: label, name: name}, name+"_inverse", inverseLabel)
+	lt := linkType{id: id, inverse: inverse, category: categoryUser, label: label, name: name}
+	l.define(d, lt, name+"_inverse", inverseLabel)
 	return l.byID[d][id]
 }

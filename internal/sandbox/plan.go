@@ -137,7 +137,8 @@ func (a *account) planLink(t *table, to loose, types []linkTypeBody) (plannedLin
 		for _, other := range a.tables {
 			d := direction{from.kind.typeID, other.kind.typeID}
 			if a.links.byID[d][types[0].TypeID] != nil {
-				return wrong(fmt.Sprintf("invalid from object type %s for associations to be created. expected: %s", t.kind.typeID, d.from))
+				return wrong(fmt.Sprintf("invalid from object type %s for associations to be created. expected: %s",
+					t.kind.typeID, d.from))
 			}
 		}
 	}

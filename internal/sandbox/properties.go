@@ -181,7 +181,8 @@ func (s *Server) createProperty(c *call, t *table) *reply {
 	d.Calculated, d.ReadOnly, d.HubSpotDefined = false, false, false
 	switch {
 	case !propertyName.MatchString(d.Name):
-		return c.invalid(fmt.Sprintf("Property name %q is invalid: it must begin with a letter and hold only lower-case letters, digits and underscores", d.Name))
+		return c.invalid(fmt.Sprintf("Property name %q is invalid: it must begin with a letter and hold only "+
+			"lower-case letters, digits and underscores", d.Name))
 	case !creatable(d.Type, d.FieldType):
 		return c.invalid(fmt.Sprintf("Property type %q does not allow field type %q", d.Type, d.FieldType))
 	case d.Type == "enumeration" && len(d.Options) == 0 && !d.ExternalOptions:

@@ -134,7 +134,8 @@ func (c *call) inquire(a *account, t *table, body *searchBody) (*inquiry, *reply
 	if body.After.set && body.After.text != "" {
 		n, err := strconv.Atoi(body.After.text)
 		if err != nil || n < 0 {
-			return nil, c.invalid(fmt.Sprintf("Cannot deserialize value of type `int` from String %q: not a valid `int` value", body.After.text))
+			return nil, c.invalid(fmt.Sprintf(
+				"Cannot deserialize value of type `int` from String %q: not a valid `int` value", body.After.text))
 		}
 		in.offset = n
 	}

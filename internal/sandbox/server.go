@@ -70,12 +70,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{
 		s: s, method: r.Method, path: r.URL.Path, correlation: s.correlation(), label: "other",
 	}
+	arrived := time.Now()
 	var f *Fault
 	answer := s.answer(c, r, &f)
 	s.stats.count(c.label, answer.status)
 	answer.set("X-HubSpot-Correlation-Id", c.correlation)
 	defer answer.release(s.bodies)
-	if s.cfg.Latency > 0 && !pause(r, s.cfg.Latency) {
+	if rest := s.cfg.Latency - time.Since(arrived); rest > 0 && !pause(r, rest) {
 		return
 	}
 	kind := FaultKind("")
@@ -94,6 +95,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer.writeHeader(w, len(answer.body))
 		trickle(w, r, answer.body, f.Delay)
 	default:
+		if answer.status == 0 {
+			return // the client has gone
+		}
 		answer.writeHeader(w, len(answer.body))
 		if r.Method != http.MethodHead {
 			_, _ = w.Write(answer.body) // the client may have gone
@@ -118,10 +122,10 @@ func (s *Server) answer(c *call, r *http.Request, fault **Fault) *reply {
 			return canned
 		}
 	}
-	v := s.limiter.admit(c.limits, s.cfg.Limits)
 	if refused := s.authorize(c, r.Header); refused != nil {
-		return refused
+		return refused // belongs to no app, so it counts for none
 	}
+	v := s.limiter.admit(c.limits, s.cfg.Limits)
 	answer := s.serve(c, r, handle, v, *fault)
 	if s.cfg.Limits {
 		v.describe(answer, c.limits)
@@ -145,6 +149,10 @@ func (s *Server) serve(c *call, r *http.Request, handle handler, v verdict, f *F
 			return c.fail(failure{status: http.StatusRequestEntityTooLarge, message: "Request body too large"})
 		}
 		return c.invalid("Unreadable request body")
+	}
+	// The account is read and written half-way through the latency.
+	if s.cfg.Latency > 0 && !pause(r, s.cfg.Latency/2) {
+		return &reply{}
 	}
 	if handle == nil {
 		return c.notFound()

@@ -1,6 +1,11 @@
 package sandbox
 
-import "time"
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
 
 // Record is the truth about one record, for comparison with a mirror.
 type Record struct {
@@ -41,4 +46,102 @@ type Stats struct {
 	DailyUsed int `json:"dailyUsed"`
 	// Changes counts spontaneous changes made by [Server.Run] and [Server.Step].
 	Changes int64 `json:"changes"`
+}
+
+// ObjectTypes lists the names of the active object types, those without records too.
+func (s *Server) ObjectTypes() []string {
+	var names []string
+	s.account.view(func() {
+		for _, t := range s.account.tables {
+			if !t.kind.inactive {
+				names = append(names, t.kind.name)
+			}
+		}
+	})
+	return names
+}
+
+// Count is the number of live records of a type, 0 for an unknown one.
+func (s *Server) Count(objectType string) int {
+	n := 0
+	s.account.view(func() {
+		if t := s.account.table(objectType); t != nil {
+			n = t.live.len()
+		}
+	})
+	return n
+}
+
+// Snapshot returns every record of a type as it is now, archived ones too, in id order.
+func (s *Server) Snapshot(objectType string) []Record {
+	var out []Record
+	s.account.view(func() {
+		t := s.account.table(objectType)
+		if t == nil {
+			return
+		}
+		out = make([]Record, 0, t.live.len()+t.gone.len())
+		add := func(e *entry) bool { out = append(out, t.truth(e.cur)); return true }
+		t.live.ascend(place{}, add)
+		t.gone.ascend(place{}, add)
+	})
+	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Lookup returns one record as it is now. A merged-away id gives the survivor.
+func (s *Server) Lookup(objectType string, id int64) (r Record, ok bool) {
+	s.account.view(func() {
+		if t := s.account.table(objectType); t != nil {
+			if e := t.lookup(id, true); e != nil {
+				r, ok = t.truth(e.cur), true
+			}
+		}
+	})
+	return r, ok
+}
+
+func (t *table) truth(r *record) Record {
+	out := Record{
+		ID: r.id, CreatedAt: time.UnixMilli(r.created).UTC(), UpdatedAt: time.UnixMilli(r.updated).UTC(),
+		Archived: r.archived != 0, Properties: map[string]string{},
+	}
+	if out.Archived {
+		out.ArchivedAt = time.UnixMilli(r.archived).UTC()
+	}
+	for _, p := range t.slots {
+		if p.archived != 0 {
+			continue
+		}
+		if v := t.text(r, p, nil); v != nil {
+			out.Properties[p.Name] = string(v)
+		}
+	}
+	return out
+}
+
+// Edges returns the associations from one type to another, without those of archived records, ordered
+// by from, to and type.
+func (s *Server) Edges(fromType, toType string) []Edge {
+	var out []Edge
+	a := s.account
+	a.view(func() {
+		from, to := a.table(fromType), a.table(toType)
+		if from == nil || to == nil {
+			return
+		}
+		d := direction{from.kind.typeID, to.kind.typeID}
+		for _, id := range slices.Sorted(maps.Keys(a.links.sides[d])) {
+			if e := from.entries[id]; e == nil || e.cur.archived != 0 {
+				continue
+			}
+			for _, k := range a.visible(d, to, id) {
+				for _, typeID := range a.links.sets[k.set] {
+					lt := a.links.byID[d][typeID]
+					out = append(out, Edge{From: id, To: k.to, Category: lt.category, TypeID: typeID, Label: lt.label})
+				}
+			}
+		}
+	})
+	return out
 }
