@@ -292,3 +292,27 @@ func TestFreshReadsLastTheDay(t *testing.T) {
 		}
 	})
 }
+
+func TestLeadSurvivesACrowdThatGivesUpAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := budget.NewInMemory(budget.Config{Burst: 100, Share: 1})
+		for round := range 50 {
+			crowd, leave := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			var out calls
+			load(crowd, &wg, b, 20, "object", "fresh", &out)
+			synctest.Wait()
+			stay, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			wg.Go(func() {
+				if err := b.Wait(stay, "object", "fresh"); err != nil {
+					t.Errorf("round %d: the one who stayed was forgotten: %v", round, err)
+				}
+			})
+			synctest.Wait()
+			leave()
+			wg.Wait()
+			cancel()
+		}
+	})
+}
