@@ -1,9 +1,9 @@
 package main
 
 import (
-	"github.com/spf13/cobra"
-
 	"hubpg/internal/config"
+
+	"github.com/spf13/cobra"
 )
 
 func (p *Program) configCommand() *cobra.Command {

@@ -8,13 +8,13 @@ import (
 	"net"
 	"time"
 
-	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
-
 	"hubpg/internal/config"
 	"hubpg/internal/pgtest"
 	"hubpg/internal/sandbox"
 	"hubpg/materialize"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
 // demoOptions are the flags of hubpg demo.
@@ -199,11 +199,15 @@ func (p *Program) demoServe(ctx context.Context, o demoOptions, db *pgtest.Clust
 		if ctx.Err() != nil {
 			return nil
 		}
-		_, err := fmt.Fprintf(p.Stdout, "ready %s\n", ready)
+		if _, err := fmt.Fprintf(p.Stdout, "ready %s\n", ready); err != nil {
+			return err
+		}
 		if o.exitWhenReady {
 			cancel()
+			return nil
 		}
-		return err
+		scr.say("Ctrl-C stops it; the next run goes on with the same data")
+		return nil
 	})
 	err = g.Wait()
 	scr.say("stopped")

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"hubpg/internal/pgtest"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // demo starts hubpg demo over dir.

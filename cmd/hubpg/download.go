@@ -9,9 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
-	embedded "github.com/fergusstrange/embedded-postgres"
-
 	"hubpg/internal/pgtest"
+
+	embedded "github.com/fergusstrange/embedded-postgres"
 )
 
 // downloadBinaries fetches Postgres into dir, unless an earlier run has.
@@ -52,7 +52,7 @@ func fetchBinaries(ctx context.Context, dir string) error {
 	}
 	server := embedded.NewDatabase(embedded.DefaultConfig().
 		Version(embedded.V17).
-		Port(uint32(port)). //nolint:gosec // a port fits
+		Port(uint32(port)).
 		BinariesPath(dir).
 		CachePath(filepath.Join(trial, "cache")).
 		RuntimePath(filepath.Join(trial, "run")).

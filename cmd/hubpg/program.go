@@ -7,9 +7,9 @@ import (
 	"io"
 	"log/slog"
 
-	"github.com/spf13/cobra"
-
 	"hubpg/internal/config"
+
+	"github.com/spf13/cobra"
 )
 
 // Exit statuses.

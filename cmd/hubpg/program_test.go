@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -219,9 +220,7 @@ func TestBadSettingsGiveOneLineAndTheNextStep(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			env := settings(t)
-			for key, value := range test.change {
-				env[key] = value
-			}
+			maps.Copy(env, test.change)
 			run(t, env, append([]string{"serve"}, test.args...)...).wants(t, exitFailed, test.want)
 		})
 	}

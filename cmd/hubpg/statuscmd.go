@@ -7,12 +7,12 @@ import (
 	"io"
 	"os"
 
+	"hubpg/internal/config"
+	"hubpg/internal/status"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-
-	"hubpg/internal/config"
-	"hubpg/internal/status"
 )
 
 // errDiffers says that a verb has done its work and the answer is no; the report is already printed.
@@ -70,5 +70,5 @@ func printJSON(w io.Writer, value any) error {
 // isTerminal reports whether a stream is shown to a person.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor fits
+	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/pflag"
-
 	"hubpg/internal/config"
+
+	"github.com/spf13/pflag"
 )
 
 // load runs a Loader over a file's text (none when empty), an environment and flags.

@@ -4,6 +4,7 @@ package pgtest
 
 import (
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -22,3 +23,8 @@ func isServer(int) bool                    { return true }
 var signalFast, signalImmediate os.Signal = os.Kill, os.Kill
 
 func separateGroup(*syscall.SysProcAttr) {}
+
+// create opens a new, empty file in dir.
+func (account) create(dir, name string) (*os.File, error) {
+	return os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+}

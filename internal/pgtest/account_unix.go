@@ -52,24 +52,43 @@ func (a account) apply(attr *syscall.SysProcAttr) {
 	}
 }
 
-// own gives path, and everything in it, to the account.
-func (a account) own(path string) error {
+// own gives a directory, and everything in it, to the account. The walk stays below dir whatever the account makes of
+// it meanwhile: this process may be root and the account must not lead it elsewhere by a link.
+func (a account) own(dir string) error {
 	if !a.other {
 		return nil
 	}
-	return filepath.WalkDir(path, func(name string, _ fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			err = root.Lchown(name, a.uid, a.gid)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // sockets and temporary files of a dead server may vanish
 		}
-		if err != nil {
-			return err
-		}
-		err = os.Lchown(name, a.uid, a.gid)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
 		return err
 	})
+}
+
+// create opens a new, empty file in dir that the account may read and write.
+func (a account) create(dir, name string) (*os.File, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	file, err := root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil || !a.other {
+		return file, err
+	}
+	if err := file.Chown(a.uid, a.gid); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // reach reports why the account cannot get to dir, which needs the execute bit on every directory above it.
@@ -84,7 +103,7 @@ func (a account) reach(dir string) error {
 		}
 		stat, ok := info.Sys().(*syscall.Stat_t)
 		if ok && !a.enters(info.Mode().Perm(), int(stat.Uid), int(stat.Gid)) {
-			return fmt.Errorf("Postgres runs as %s here (it refuses root), which may not enter %s (mode %04o); "+
+			return fmt.Errorf("reach data directory: Postgres runs as %s here (it refuses root), which may not enter %s (mode %04o); "+
 				"choose a directory elsewhere, for instance below /var/tmp", a.name, parent, info.Mode().Perm())
 		}
 		if parent == filepath.Dir(parent) {

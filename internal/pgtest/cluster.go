@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -213,12 +214,18 @@ func (c *Cluster) removeSocketDir() {
 	}
 }
 
-func (c *Cluster) logPath() string { return filepath.Join(c.cfg.Dir, "server.log") }
+// Files of ours in the data directory.
+const (
+	logName = "server.log"
+	hbaName = "pg_hba.hubpg.conf"
+)
+
+func (c *Cluster) logPath() string { return filepath.Join(c.cfg.Dir, logName) }
 
 // start runs the postmaster and waits until it accepts connections. A port that was chosen here and taken by
 // another process in the meantime is chosen again; one that the caller asked for is not.
 func (c *Cluster) start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("Postgres did not accept connections in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("no sign of life: Postgres did not accept connections in time"))
 	defer cancel()
 	chosen := c.cfg.Port == 0
 	for attempt := 1; ; attempt++ {
@@ -252,14 +259,11 @@ func (c *Cluster) run(ctx context.Context) error {
 	if err := c.writeHBA(); err != nil {
 		return err
 	}
-	out, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	out, err := c.acct.create(c.cfg.Dir, logName)
 	if err != nil {
 		return fmt.Errorf("create server log: %w", err)
 	}
 	defer out.Close()
-	if err := c.acct.own(c.logPath()); err != nil {
-		return fmt.Errorf("give server log to %s: %w", c.acct.name, err)
-	}
 	cmd := exec.Command(filepath.Join(c.bin.Dir, executable("postgres")), c.arguments()...) //nolint:noctx // stopped by signal, not by kill
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.cfg.Dir, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -352,7 +356,7 @@ func (c *Cluster) arguments() []string {
 		"port":                    strconv.Itoa(c.cfg.Port),
 		"unix_socket_directories": c.sockets,
 		"unix_socket_permissions": "0700",
-		"hba_file":                c.hbaPath(),
+		"hba_file":                filepath.Join(c.cfg.Dir, hbaName),
 		"shared_buffers":          "32MB",
 		"max_connections":         "200",
 		"timezone":                "UTC",
@@ -365,9 +369,7 @@ func (c *Cluster) arguments() []string {
 		settings["fsync"] = "off"
 		settings["full_page_writes"] = "off"
 	}
-	for name, value := range c.cfg.Settings {
-		settings[name] = value
-	}
+	maps.Copy(settings, c.cfg.Settings)
 	names := make([]string, 0, len(settings))
 	for name := range settings {
 		names = append(names, name)
@@ -380,18 +382,21 @@ func (c *Cluster) arguments() []string {
 	return args
 }
 
-func (c *Cluster) hbaPath() string { return filepath.Join(c.cfg.Dir, "pg_hba.hubpg.conf") }
-
 func (c *Cluster) writeHBA() error {
 	rules := c.cfg.HBA
 	if rules == "" {
 		rules = "host all all 127.0.0.1/32 trust\nlocal all all trust\n"
 	}
 	text := fmt.Sprintf("local all %s trust\n%s\n", c.cfg.Superuser, rules)
-	if err := os.WriteFile(c.hbaPath(), []byte(text), 0o600); err != nil {
+	file, err := c.acct.create(c.cfg.Dir, hbaName)
+	if err != nil {
 		return fmt.Errorf("write pg_hba: %w", err)
 	}
-	return c.acct.own(c.hbaPath())
+	_, err = file.WriteString(text)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write pg_hba: %w", err)
+	}
+	return nil
 }
 
 // freePort asks the system for a port that nobody uses now.

@@ -106,9 +106,11 @@ func newSnapshots(sources Sources) *snapshots {
 
 // Describe sends every description.
 func (s *snapshots) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{s.sessions, s.sessionsTotal, s.refusals, s.ended, s.cancels, s.bytes,
+	for _, d := range []*prometheus.Desc{
+		s.sessions, s.sessionsTotal, s.refusals, s.ended, s.cancels, s.bytes,
 		s.listeners, s.delivered, s.cutOff, s.position, s.hubFailures,
-		s.limit, s.granted, s.waiting, s.paused, s.refused, s.used, s.remaining, s.rows, s.lag, s.ready, s.failing, s.up} {
+		s.limit, s.granted, s.waiting, s.paused, s.refused, s.used, s.remaining, s.rows, s.lag, s.ready, s.failing, s.up,
+	} {
 		ch <- d
 	}
 }
