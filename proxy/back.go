@@ -101,6 +101,9 @@ func (b *back) readyForQuery(message []byte) {
 	b.idle, b.fatal = status == 'I', false
 }
 
+// Resting implements [pgwire.Filter]: Postgres waits for a query.
+func (b *back) Resting() bool { return b.idle }
+
 // Write implements [pgwire.Filter].
 func (b *back) Write(chunk []byte, boundary bool) error {
 	defer func() {

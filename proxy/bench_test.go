@@ -1,17 +1,21 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"net"
 	osexec "os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"hubpg/internal/pgtest"
+	"hubpg/internal/pgwire"
 )
 
 // BenchmarkPgbench compares pgbench -S through the proxy with pgbench on Postgres itself, in alternating rounds. One
@@ -157,4 +161,55 @@ func BenchmarkRing(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// BenchmarkIdleSession reports the memory that a session holds while it waits, and while it listens.
+func BenchmarkIdleSession(b *testing.B) {
+	for name, script := range map[string]string{"waiting": "select 1", "listening": "listen hubspot"} {
+		b.Run(name, func(b *testing.B) {
+			const sessions = 120
+			r := newHubRig(b, nil)
+			for b.Loop() {
+				before := inUse()
+				var clients []net.Conn
+				for range sessions {
+					conn := r.dial()
+					clients = append(clients, conn)
+					say(b, conn, startup("user", "hubpg_owner", "database", r.db.Name))
+					say(b, conn, pgwire.AppendMessage(nil, 'Q', []byte(script+"\x00")))
+				}
+				b.ReportMetric(float64(inUse()-before)/sessions/1024, "KiB/session")
+				for _, conn := range clients {
+					conn.Close()
+				}
+				eventually(b, "the sessions are over", func() bool { return r.server.Stats().Sessions == 0 })
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// say sends a packet and reads up to the next ReadyForQuery.
+func say(b *testing.B, conn net.Conn, packet []byte) {
+	b.Helper()
+	if _, err := conn.Write(packet); err != nil {
+		b.Fatalf("write: %v", err)
+	}
+	got := make([]byte, 0, 2048)
+	for !bytes.HasSuffix(got, []byte{'Z', 0, 0, 0, 5, 'I'}) {
+		n, err := conn.Read(got[len(got):cap(got)])
+		if err != nil {
+			b.Fatalf("read: %v", err)
+		}
+		got = got[:len(got)+n]
+	}
+}
+
+// inUse is the memory that goroutines and live objects take.
+func inUse() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
 }

@@ -93,6 +93,8 @@ func (f *front) Header(typ byte, _ int) bool {
 	case 'B', 'E', 'C':
 		l.open = true
 		return l.prepares()
+	case 'd':
+		l.open = true
 	case 'c', 'f':
 		l.copyDone()
 	case 'X':
@@ -105,6 +107,9 @@ func (f *front) Header(typ byte, _ int) bool {
 func (f *front) Take(message []byte) []byte {
 	return f.listener.rewrite(f.ctx, message)
 }
+
+// Resting implements [pgwire.Filter]: the client waits for an answer.
+func (f *front) Resting() bool { return !f.ledger.open }
 
 // Write implements [pgwire.Filter].
 func (f *front) Write(chunk []byte, _ bool) error {

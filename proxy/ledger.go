@@ -57,6 +57,7 @@ func (l *ledger) copyIn() {
 
 // copyDone notes the end of the client's COPY data. Every Sync that it sent so far was ignored.
 func (l *ledger) copyDone() {
+	l.open = false
 	if l.copying {
 		l.asked, l.copying = l.answered, false
 	}

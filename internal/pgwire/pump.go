@@ -31,6 +31,8 @@ type Filter interface {
 	// Write sends bytes on. It is called exactly once after Scanned, with nothing to send if a message that must be
 	// seen whole has not arrived yet. boundary reports whether a message ends with the last of the bytes.
 	Write(chunk []byte, boundary bool) error
+	// Resting reports, after Write, whether nothing more is expected soon: a large buffer is then not kept waiting.
+	Resting() bool
 }
 
 var (
@@ -175,7 +177,7 @@ func (p *Pump) adapt(full bool, n int) {
 	switch {
 	case full && len(p.buf) < LargeBuffer:
 		p.grow(LargeBuffer, p.buf[:p.w])
-	case n < SmallBuffer && len(p.buf) > SmallBuffer && p.w < SmallBuffer/2:
+	case len(p.buf) > SmallBuffer && p.w < SmallBuffer/2 && !full && (n < SmallBuffer || p.filter.Resting()):
 		p.grow(SmallBuffer, p.buf[:p.w])
 	}
 }

@@ -35,6 +35,8 @@ func (f *tape) Begin() {
 
 func (f *tape) Scanned() { f.scanned = true }
 
+func (f *tape) Resting() bool { return f.out.Len()%2 == 0 }
+
 func (f *tape) Header(typ byte, _ int) bool {
 	f.types = append(f.types, typ)
 	return typ == 'Q' || typ == 'x'
@@ -151,6 +153,7 @@ func (q *quiet) Header(typ byte, _ int) bool { q.messages++; return typ == 'Z' }
 func (q *quiet) Take(m []byte) []byte        { return m }
 func (q *quiet) Scanned()                    {}
 func (q *quiet) Write([]byte, bool) error    { return nil }
+func (q *quiet) Resting() bool               { return false }
 
 // stream repeats the answer to a small query for ever.
 type stream struct {
