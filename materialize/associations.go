@@ -55,8 +55,9 @@ func (s *step) pairs(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		if len(ids) == 0 {
-			p = pairPosition{Due: time.Now().Add(max(pace.Pairs, restFactor*time.Since(p.Began)))}
-			m := move{cursor: c, position: &p, live: true}
+			began := p.Began
+			p = pairPosition{Due: time.Now().Add(max(pace.Pairs, restFactor*time.Since(began)))}
+			m := move{cursor: c, position: &p, live: true, verified: began}
 			return time.Until(p.Due), s.commit(ctx, pair.Name, m, nil)
 		}
 		p.Next = ids[len(ids)-1] + 1

@@ -40,7 +40,7 @@ from hubpg.objects
 where portal_id = $1 and table_name = $2`
 	goLive = `
 update hubpg.objects
-set phase = 'live', backfill_done_at = now()
+set phase = 'live', backfill_done_at = coalesce(backfill_done_at, now()), verified_at = greatest(verified_at, $3)
 where portal_id = $1 and table_name = $2 and phase <> 'live'`
 )
 
@@ -64,7 +64,7 @@ func (s *step) commit(
 		if !m.live {
 			return nil
 		}
-		if _, err := tx.Exec(ctx, goLive, s.args.Portal, table); err != nil {
+		if _, err := tx.Exec(ctx, goLive, s.args.Portal, table, instant(m.verified)); err != nil {
 			return fmt.Errorf("set %s live: %w", table, err)
 		}
 		return nil

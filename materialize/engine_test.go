@@ -192,6 +192,32 @@ func TestTokenOfAnotherAccountIsRefused(t *testing.T) {
 	}
 }
 
+func TestRefusedTokenPausesTheAccountAndIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 40})
+	cfg := w.config()
+	cfg.Objects = []string{"contacts"}
+	w.start(cfg)
+	w.awaitLive(60*time.Second, "contacts")
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultStatus, Status: 401,
+		Body: `{"status":"error","message":"Authentication credentials not found.","category":"INVALID_AUTHENTICATION"}`})
+	eventually(t, 20*time.Second, func() string {
+		if s := w.status("contacts"); s.LastError == "" || s.Hint == "" {
+			return "the status does not say that the token is refused"
+		}
+		return ""
+	})
+	before := w.hub.Stats().Calls
+	time.Sleep(2 * time.Second) // the pause is a second in tests
+	if n := w.hub.Stats().Calls - before; n > 30 {
+		t.Errorf("%d calls in two seconds with a token that is refused", n)
+	}
+	w.hub.ClearFaults()
+	w.must(w.hub.Update("contacts", w.live("contacts")[0].ID, map[string]string{"firstname": "back"}))
+	w.awaitEqual(20*time.Second, "contacts")
+	eventually(t, 10*time.Second, func() string { return w.status("contacts").LastError })
+}
+
 func TestWrongTokenIsReportedWithRemedy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sandbox.Config{Contacts: 10})

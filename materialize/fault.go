@@ -104,8 +104,9 @@ func (e *Engine) failed(ctx context.Context, a laneArgs, err error) time.Duratio
 		wait = jitter(e.cfg.Pace.Retry)
 		e.degrade(ctx, a.Table, err, scope.Hint)
 	} else if _, ok := errors.AsType[*hubapi.AuthError](err); ok {
-		wait = jitter(authPause)
-		e.pause.extend(authPause)
+		rest := min(authPause, e.cfg.Pace.Retry)
+		wait = jitter(rest)
+		e.pause.extend(rest)
 		e.accountFailed(ctx, err)
 		level = slog.LevelError
 	} else if rate, ok := errors.AsType[*hubapi.RateError](err); ok {

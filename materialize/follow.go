@@ -21,9 +21,10 @@ const (
 
 // followPosition is the cursor of the follow lane.
 type followPosition struct {
-	Since   int64         `json:"since"`   // epoch ms: every change before it, as far as the index knew, is stored
-	Overlap time.Duration `json:"overlap"` // how far Since stays behind the newest poll
-	Pause   time.Duration `json:"pause"`   // before the next poll
+	Since   int64         `json:"since"`         // epoch ms: every change before it, as far as the index knew, is stored
+	Tie     int64         `json:"tie,omitempty"` // of Since's own millisecond, ids up to this one are stored too
+	Overlap time.Duration `json:"overlap"`       // how far Since stays behind the newest poll
+	Pause   time.Duration `json:"pause"`         // before the next poll
 }
 
 // follow learns from the index which records changed, reads those whose version is not stored yet, and stores them with
@@ -49,27 +50,42 @@ func (s *step) follow(ctx context.Context) (time.Duration, error) {
 		found, fresh int
 		finished     bool
 	)
-	err = s.walk(ctx, t, window{p.Since, began.Add(clockSkew).UnixMilli()}, func(part window, hits []hit, last bool) error {
+	w := window{p.Since, began.Add(clockSkew).UnixMilli()}
+	err = s.walk(ctx, t, w, p.Tie, func(part part, hits []hit, last bool) error {
 		ids, err := s.unseen(ctx, t, hits)
 		if err != nil {
 			return err
 		}
 		found += len(hits)
 		fresh += len(ids)
-		finished = last
 		m := move{cursor: c, position: &p}
-		if last {
+		if finished = last; last {
 			m.verified = began
 			p.adapt(found, fresh, pace)
 		}
-		// Only the window's verified part counts, and never what is younger than the overlap.
-		p.Since = max(p.Since, min(part.to, began.Add(-p.Overlap).UnixMilli()))
+		p.advance(part, began)
 		return s.refresh(ctx, t, ids, changes.Follow, m)
 	})
 	if err != nil || !finished {
 		return 0, err
 	}
 	return p.Pause, nil
+}
+
+// advance moves the cursor past a verified part, but never to what is younger than the overlap.
+func (p *followPosition) advance(done part, began time.Time) {
+	limit := began.Add(-p.Overlap).UnixMilli()
+	to := done.to
+	if done.tie > 0 {
+		to = done.from
+	}
+	if to = min(to, limit); to < p.Since {
+		return
+	}
+	p.Since, p.Tie = to, 0
+	if done.tie > 0 && to == done.from {
+		p.Tie = done.tie
+	}
 }
 
 // adapt sets the pace of the next poll by what this one found.

@@ -85,38 +85,45 @@ func TestTrailingLaneFindsWhatTheIndexShowsTooLate(t *testing.T) {
 	})
 }
 
+// manyBoats is an account with a custom object of few properties and n records, kept live by an engine that is stopped.
+func manyBoats(t *testing.T, n int) (w *world, start func()) {
+	t.Helper()
+	w = newWorld(t, sandbox.Config{Contacts: 10})
+	typeID, err := w.hub.AddObjectType(sandbox.SchemaDef{
+		Name: "boats", SingularLabel: "Boat", PluralLabel: "Boats", PrimaryDisplayProperty: "name",
+		Properties: []sandbox.PropertyDef{{Name: "name", Label: "Name", Type: "string", FieldType: "text"}},
+	})
+	w.must(err)
+	w.boats = typeID
+	for i := range n {
+		_, err := w.hub.Create(typeID, map[string]string{"name": fmt.Sprint("boat ", i)})
+		w.must(err)
+	}
+	cfg := w.config()
+	cfg.Pace, cfg.Objects, cfg.BackfillEvents = slowSweeps(), []string{"boats"}, false
+	stop := w.start(cfg)
+	w.awaitLive(120*time.Second, "boats")
+	w.awaitCursor("trailing", "due", 1)
+	stop()
+	return w, func() { w.start(w.config2(cfg)) }
+}
+
 func TestMoreTiesThanASearchShows(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("12,000 records")
-	}
-	w, stop := liveContacts(t, sandbox.Config{Contacts: 12_500}, func(c *materialize.Config) {
-		c.Fetchers, c.BackfillEvents = 8, false
-	})
-	stop()
-	w.must(w.hub.StampAll("contacts", 12_000, time.Now()))
-	mc := w.config()
-	mc.Pace, mc.Objects, mc.BackfillEvents = slowSweeps(), []string{"contacts"}, false
-	w.start(mc)
-	w.awaitEqual(120*time.Second, "contacts")
+	w, start := manyBoats(t, 12_500)
+	w.must(w.hub.StampAll(w.boats, 12_000, time.Now()))
+	start()
+	w.awaitEqual(120*time.Second, "boats")
 }
 
 func TestMoreChangesInOneWindowThanASearchShows(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("11,000 records")
+	w, start := manyBoats(t, 11_000)
+	for i, r := range w.live(w.boats) {
+		w.must(w.hub.Update(w.boats, r.ID, map[string]string{"name": fmt.Sprint("many ", i)}))
 	}
-	w, stop := liveContacts(t, sandbox.Config{Contacts: 11_000}, func(c *materialize.Config) {
-		c.Fetchers, c.BackfillEvents = 8, false
-	})
-	stop()
-	for i, r := range w.live("contacts") {
-		w.must(w.hub.Update("contacts", r.ID, map[string]string{"firstname": fmt.Sprint("many ", i)}))
-	}
-	mc := w.config()
-	mc.Pace, mc.Objects, mc.BackfillEvents = slowSweeps(), []string{"contacts"}, false
-	w.start(mc)
-	w.awaitEqual(120*time.Second, "contacts")
+	start()
+	w.awaitEqual(120*time.Second, "boats")
 }
 
 func TestThrottleStormKeepsRowsAndConverges(t *testing.T) {

@@ -130,6 +130,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	case errors.Is(err, errMoved), errors.Is(err, errSchemaMoved):
 		// Not a failure: another worker or the schema lane was first, and nothing was stored.
 		return river.JobSnooze(jitter(50 * time.Millisecond))
+	case unreadable(err) && e.gone(ctx, a.Table):
+		e.faults.forget(a)
+		return nil
 	case err != nil:
 		return river.JobSnooze(e.failed(ctx, a, err))
 	}

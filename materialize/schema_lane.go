@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +18,9 @@ import (
 	"hubpg/internal/changes"
 	"hubpg/internal/mirror"
 )
+
+// customTypes is how the type ids of custom objects begin.
+const customTypes = "2-"
 
 // typesAtOnce is how many object types are mapped at a time.
 const typesAtOnce = 4
@@ -33,6 +37,7 @@ type objectType struct {
 // schema reads what the account consists of and makes the tables follow. It is one pass over all object types; each
 // type's failure is that type's alone.
 func (s *step) schema(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
 	if err := s.e.mapper.EnsureLookups(ctx, s.e.cfg.Pool); err != nil {
 		return 0, err
 	}
@@ -60,7 +65,7 @@ func (s *step) schema(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.finishLookups(ctx); err != nil {
+	if err := s.finishLookups(ctx, began); err != nil {
 		return 0, err
 	}
 	return s.e.cfg.Pace.Schema, nil
@@ -91,6 +96,11 @@ func (s *step) objectTypes(ctx context.Context) ([]objectType, error) {
 		return nil, err
 	}
 	s.absence(ctx, "custom objects", "", err)
+	if err == nil {
+		if err := s.retire(ctx, schemas); err != nil {
+			return nil, err
+		}
+	}
 	for _, c := range schemas {
 		if c.Archived {
 			continue
@@ -112,6 +122,30 @@ func (s *step) objectTypes(ctx context.Context) ([]objectType, error) {
 		types = slices.DeleteFunc(types, func(t objectType) bool { return !slices.Contains(only, t.def.Name) })
 	}
 	return types, nil
+}
+
+// retire marks the tables of custom objects that the account does not have any more. Their rows stay to be looked at;
+// their lanes end.
+func (s *step) retire(ctx context.Context, schemas []hubapi.Schema) error {
+	cat, err := s.e.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range cat.Tables {
+		if !strings.HasPrefix(t.ObjectType, customTypes) || slices.ContainsFunc(schemas, func(c hubapi.Schema) bool {
+			return c.ObjectTypeID == t.ObjectType && !c.Archived
+		}) {
+			continue
+		}
+		_, err := s.e.cfg.Pool.Exec(ctx, `
+update hubpg.objects
+set phase = 'gone', hint = 'the object type was removed in HubSpot; drop the table when its rows are not needed'
+where portal_id = $1 and table_name = $2 and phase <> 'gone'`, s.args.Portal, t.Name)
+		if err != nil {
+			return fmt.Errorf("retire %s: %w", t.Name, err)
+		}
+	}
+	return nil
 }
 
 // mapType makes the table of one type follow its properties, and starts the table's lanes.
@@ -209,8 +243,9 @@ where not exists (select from hubpg.cursors where portal_id = $1 and table_name 
 on conflict do nothing`, s.args.Portal, t.Name, LaneFollow, since)
 		b.Queue(`
 update hubpg.objects
-set phase = case when phase = 'new' then 'backfill' else phase end, backfill_from = now()
-where portal_id = $1 and table_name = $2 and backfill_from is null`, s.args.Portal, t.Name)
+set phase = case when backfill_done_at is null then 'backfill' else 'live' end,
+	backfill_from = coalesce(backfill_from, now()), hint = null
+where portal_id = $1 and table_name = $2 and phase in ('new', 'gone')`, s.args.Portal, t.Name)
 		b.Queue(`
 select backfill_done_at is not null
 from hubpg.objects
@@ -284,19 +319,19 @@ where portal_id = $1 and table_name = 'owners' and phase = 'degraded'`, s.args.P
 
 // replace stores the content of a lookup table, or of one object type's part of it.
 func (s *step) replace(ctx context.Context, table, scope string, readAt time.Time, rows []mirror.LookupRow) error {
-	return s.commit(ctx, table, move{verified: readAt}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
+	return s.commit(ctx, table, move{}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		return s.e.applier.Replace(ctx, tx, &mirror.Snapshot{
 			Schema: s.e.cfg.Schema, Table: table, Scope: scope, Rows: rows, ReadAt: readAt, Source: changes.Schema, Quiet: quiet,
 		})
 	})
 }
 
-// finishLookups ends the silence of the lookup tables after their first complete pass.
-func (s *step) finishLookups(ctx context.Context) error {
+// finishLookups ends the silence of the lookup tables after their first complete pass, and says from when they are.
+func (s *step) finishLookups(ctx context.Context, began time.Time) error {
 	_, err := s.e.cfg.Pool.Exec(ctx, `
 update hubpg.objects
-set phase = 'live', backfill_done_at = now()
-where portal_id = $1 and kind = 'lookup' and phase = 'new'`, s.args.Portal)
+set phase = 'live', backfill_done_at = coalesce(backfill_done_at, now()), verified_at = $2
+where portal_id = $1 and kind = 'lookup' and phase in ('new', 'live')`, s.args.Portal, began)
 	if err != nil {
 		return fmt.Errorf("finish lookups: %w", err)
 	}

@@ -105,6 +105,16 @@ set phase = 'degraded', last_error = $3, hint = nullif($4, ''), error_at = now()
 where portal_id = $1 and table_name = $2`, e.portal, table, cut(err.Error()), hint)
 }
 
+// gone says whether the object type of a table was removed in HubSpot.
+func (e *Engine) gone(ctx context.Context, table string) bool {
+	var gone bool
+	err := e.cfg.Pool.QueryRow(ctx, `
+select exists (
+	select from hubpg.objects
+	where portal_id = $1 and table_name = $2 and phase = 'gone')`, e.portal, table).Scan(&gone)
+	return err == nil && gone
+}
+
 // accountFailed shows that HubSpot does not accept the token.
 func (e *Engine) accountFailed(ctx context.Context, err error) {
 	e.note(ctx, "show failure", `

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -129,7 +130,7 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 	for !s.over() {
 		var from int64
 		if p.Next != "" {
-			if _, err := fmt.Sscan(p.Next, &from); err != nil {
+			if from, err = strconv.ParseInt(p.Next, 10, 64); err != nil {
 				return 0, fmt.Errorf("sweep cursor %q is not a record id", p.Next)
 			}
 		}

@@ -9,8 +9,9 @@ import (
 
 // trailingPosition is the cursor of the trailing lane.
 type trailingPosition struct {
-	At    int64     `json:"at"` // epoch ms: the pass has verified everything before it
-	To    int64     `json:"to"` // end of the pass
+	At    int64     `json:"at"`            // epoch ms: the pass has verified everything before it
+	Tie   int64     `json:"tie,omitempty"` // of At's own millisecond, ids up to this one too
+	To    int64     `json:"to"`            // end of the pass
 	Began time.Time `json:"began,omitzero"`
 	Due   time.Time `json:"due,omitzero"`
 }
@@ -42,12 +43,14 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 		p = trailingPosition{At: from.UnixMilli(), To: now.Add(clockSkew).UnixMilli(), Began: now}
 	}
 	finished := false
-	err = s.walk(ctx, t, window{p.At, p.To}, func(part window, hits []hit, last bool) error {
+	err = s.walk(ctx, t, window{p.At, p.To}, p.Tie, func(part part, hits []hit, last bool) error {
 		ids, err := s.unseen(ctx, t, hits)
 		if err != nil {
 			return err
 		}
-		p.At = part.to
+		if p.At, p.Tie = part.to, part.tie; part.tie > 0 {
+			p.At = part.from
+		}
 		m := move{cursor: c, position: &p}
 		if finished = last; last {
 			m.settled = p.Began.Add(-pace.Settle)

@@ -78,9 +78,7 @@ func (o *verifyObject) walk(ctx context.Context) (live, suspects []int64, err er
 				return nil, nil, err
 			}
 			records, readAt = result.Records, result.ReadAt
-			for _, gone := range slices.Concat(result.Missing, result.Unanswered) {
-				suspects = append(suspects, gone)
-			}
+			suspects = slices.Concat(suspects, result.Missing, result.Unanswered)
 		}
 		found, _, err := o.compare(ctx, records, readAt)
 		if err != nil {

@@ -126,8 +126,10 @@ func verifyDifferences(t *testing.T, w *world) {
 
 func verifyIncomparable(t *testing.T, w *world) {
 	t.Helper()
-	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultStatus, Method: "GET", Path: "/objects/.*/?deals", Status: 403,
-		Body: `{"status":"error","message":"no","category":"MISSING_SCOPES"}`})
+	w.hub.InjectFault(sandbox.Fault{
+		Kind: sandbox.FaultStatus, Method: "GET", Path: "/objects/.*/?deals", Status: 403,
+		Body: `{"status":"error","message":"no","category":"MISSING_SCOPES"}`,
+	})
 	report := w.verify("deals", "companies")
 	for _, r := range report.Tables {
 		if (r.Err != nil) != (r.Table == "deals") {
@@ -138,8 +140,10 @@ func verifyIncomparable(t *testing.T, w *world) {
 		t.Error("a table that was not compared counts as equal")
 	}
 	w.hub.ClearFaults()
-	_, err := materialize.Verify(t.Context(), materialize.VerifyConfig{Pool: w.pool, Client: w.config().Client,
-		PortalID: w.count("select portal_id from hubpg.accounts"), Tables: []string{"nothing"}})
+	_, err := materialize.Verify(t.Context(), materialize.VerifyConfig{
+		Pool: w.pool, Client: w.config().Client,
+		PortalID: w.count("select portal_id from hubpg.accounts"), Tables: []string{"nothing"},
+	})
 	if err == nil || !strings.Contains(err.Error(), "table nothing is not mirrored") {
 		t.Errorf("got %v", err)
 	}

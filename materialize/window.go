@@ -26,35 +26,63 @@ type hit struct {
 	updated int64 // epoch milliseconds
 }
 
+// part is a piece of a window that has been searched to the end.
+type part struct {
+	window
+	tie int64 // not 0: of the window's one millisecond, only ids up to this one
+}
+
 // errUnsteady says that the rows of a walk do not add up, because the index changed underneath.
 var errUnsteady = errors.New("search results changed during the walk")
 
-// tieTries is how often the rows of one millisecond are walked before the lane gives up until later.
-const tieTries = 3
+// Bounds of a walk.
+const (
+	// tieTries is how often the rows of one millisecond are walked before the lane gives up until later.
+	tieTries = 3
+	// tieRows is how many rows of one millisecond are handed over at a time.
+	tieRows = 2000
+	// maxPages ends a walk whose pages are short or empty, and never the last.
+	maxPages = 200
+)
 
 // walk finds every record modified in w and hands the ids over part by part, oldest first. Each part is verified: it
 // fitted one page, or the pages of a walk by offset had the same total and as many different ids, or a walk by id was
 // complete. What cannot be verified is cut in halves by time. Neither the order of rows nor the length of a page is
 // trusted; the end of a walk is the absence of a next page. visit is told when a part is the last. The walk ends early,
-// without an error, when the step has had its time.
-func (s *step) walk(ctx context.Context, t *target, w window, visit func(part window, hits []hit, last bool) error) error {
-	todo := []window{w}
+// without an error, when the step has had its time. A tie other than 0 resumes the first millisecond of w behind that id.
+func (s *step) walk(ctx context.Context, t *target, w window, tie int64, visit func(p part, hits []hit, last bool) error) error {
+	todo := []part{{window: w}}
+	if tie > 0 {
+		todo = []part{{window: window{w.from + 1, w.to}}, {window: window{w.from, w.from + 1}, tie: tie}}
+	}
 	for len(todo) > 0 {
-		part := todo[len(todo)-1]
+		p := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		hits, err := s.find(ctx, t, part)
+		if p.width() <= 0 {
+			continue
+		}
+		var (
+			hits []hit
+			err  = errUnsteady
+		)
+		if p.tie == 0 {
+			hits, err = s.find(ctx, t, p.window)
+		}
 		if errors.Is(err, errUnsteady) {
-			if part.width() > 1 {
-				older, newer := part.split()
-				todo = append(todo, newer, older)
+			if p.width() > 1 {
+				older, newer := p.split()
+				todo = append(todo, part{window: newer}, part{window: older})
 				continue
 			}
-			hits, err = s.findTies(ctx, t, part.from)
+			hits, p.tie, err = s.findTies(ctx, t, p.from, p.tie)
+			if p.tie > 0 {
+				todo = append(todo, p)
+			}
 		}
 		if err != nil {
-			return fmt.Errorf("search %s from %d to %d: %w", t.name(), part.from, part.to, err)
+			return fmt.Errorf("search %s from %d to %d: %w", t.name(), p.from, p.to, err)
 		}
-		if err := visit(part, hits, len(todo) == 0); err != nil {
+		if err := visit(p, hits, len(todo) == 0); err != nil {
 			return err
 		}
 		if s.over() {
@@ -75,7 +103,7 @@ func (s *step) find(ctx context.Context, t *target, w window) ([]hit, error) {
 		seen  = map[int64]struct{}{}
 		total int
 	)
-	for page := 0; ; page++ {
+	for page := range maxPages {
 		res, err := s.search(ctx, t.table.Path, request)
 		if errors.Is(err, hubapi.ErrSearchWindow) {
 			return nil, errUnsteady
@@ -104,69 +132,69 @@ func (s *step) find(ctx context.Context, t *target, w window) ([]hit, error) {
 		}
 		request.After = res.After
 	}
+	return nil, errUnsteady
 }
 
-// findTies returns the records modified in one millisecond, of which there may be more than a query shows: each page
-// begins behind the largest id of the page before.
-func (s *step) findTies(ctx context.Context, t *target, ms int64) ([]hit, error) {
+// findTies returns records modified in one millisecond, of which there may be more than a query shows: each page begins
+// behind the largest id of the page before. It returns some of those with ids after the given one, and the id from which
+// to go on, 0 after the last.
+func (s *step) findTies(ctx context.Context, t *target, ms, after int64) (hits []hit, next int64, err error) {
 	for range tieTries {
-		hits, err := s.walkTies(ctx, t, ms)
+		hits, next, err = s.walkTies(ctx, t, ms, after)
 		if !errors.Is(err, errUnsteady) {
-			return hits, err
+			return hits, next, err
 		}
 	}
-	return nil, fmt.Errorf("walk the records of one millisecond by id: %w", errUnsteady)
+	return nil, 0, fmt.Errorf("walk the records of one millisecond by id: %w", errUnsteady)
 }
 
-func (s *step) walkTies(ctx context.Context, t *target, ms int64) ([]hit, error) {
+func (s *step) walkTies(ctx context.Context, t *target, ms, last int64) (hits []hit, next int64, err error) {
 	var (
-		hits []hit
-		last int64
-		left = -1 // rows that the query for ids after last must have at most
-		// after is only needed for a page that is empty although there are more.
-		after string
+		left   = -1 // rows that the query for ids after last must have at most
+		offset string
 	)
-	for {
+	for range maxPages {
 		res, err := s.search(ctx, t.table.Path, hubapi.SearchRequest{
 			Groups: [][]hubapi.Filter{{
 				between(t.table.ModifiedProperty, window{ms, ms + 1}),
 				{Property: "hs_object_id", Operator: hubapi.OpGT, Value: strconv.FormatInt(last, 10)},
 			}},
 			Sorts: []hubapi.Sort{{Property: "hs_object_id"}},
-			After: after,
+			After: offset,
 		})
 		if errors.Is(err, hubapi.ErrSearchWindow) {
-			return nil, errUnsteady
+			return nil, 0, errUnsteady
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		// More rows than were left means that a page skipped some, or that the index has just learnt of one.
 		if left >= 0 && res.Total > left {
-			return nil, errUnsteady
+			return nil, 0, errUnsteady
 		}
-		if left < 0 || res.Total < left {
-			left = res.Total
-		}
+		left = res.Total
 		for i := range res.Records {
 			r := &res.Records[i]
 			if r.ID <= last {
-				return nil, errUnsteady
+				return nil, 0, errUnsteady
 			}
 			last = r.ID
 			hits = append(hits, hit{r.ID, r.UpdatedAt.UnixMilli()})
 		}
 		left -= len(res.Records)
-		if res.After == "" {
-			if left > 0 {
-				return nil, errUnsteady
-			}
-			return hits, nil
+		switch {
+		case res.After == "" && left > 0:
+			return nil, 0, errUnsteady
+		case res.After == "":
+			return hits, 0, nil
+		case len(hits) >= tieRows:
+			return hits, last, nil
 		}
-		if after = ""; len(res.Records) == 0 {
-			after = res.After
+		if offset = ""; len(res.Records) == 0 {
+			offset = res.After // a page that is empty although there are more
 		}
 	}
+	return nil, 0, errUnsteady
 }
 
 // between is the filter of a window. BETWEEN includes both ends.

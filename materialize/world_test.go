@@ -35,6 +35,7 @@ type world struct {
 	dbURL string
 	pool  *pgxpool.Pool
 	ids   map[string][]int64 // live records that scramble knows, by type
+	boats string             // type id of a custom object, where there is one
 }
 
 func newWorld(t testing.TB, cfg sandbox.Config) *world {
