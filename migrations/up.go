@@ -75,11 +75,15 @@ select current_setting('server_version_num')::int,
 	case number < oldest:
 		return &SetupError{Problem: fmt.Sprintf("Postgres %s is too old", version), Hint: "use Postgres 14 or newer"}
 	case standby:
-		return &SetupError{Problem: fmt.Sprintf("database %s is a standby and cannot be written", database),
-			Hint: "connect to the primary"}
+		return &SetupError{
+			Problem: fmt.Sprintf("database %s is a standby and cannot be written", database),
+			Hint:    "connect to the primary",
+		}
 	case readOnly:
-		return &SetupError{Problem: fmt.Sprintf("database %s is read-only for role %s", database, user),
-			Hint: "connect to the primary, or clear default_transaction_read_only for this role"}
+		return &SetupError{
+			Problem: fmt.Sprintf("database %s is read-only for role %s", database, user),
+			Hint:    "connect to the primary, or clear default_transaction_read_only for this role",
+		}
 	}
 	return nil
 }
@@ -101,9 +105,11 @@ select exists (select from pg_namespace where nspname = $1),
 	case exists:
 		return nil
 	case !may:
-		return &SetupError{Problem: fmt.Sprintf("role %s may not create schemas in database %s", user, database),
+		return &SetupError{
+			Problem: fmt.Sprintf("role %s may not create schemas in database %s", user, database),
 			Hint: fmt.Sprintf("as the owner of the database: grant create on database %s to %s",
-				pgx.Identifier{database}.Sanitize(), pgx.Identifier{user}.Sanitize())}
+				pgx.Identifier{database}.Sanitize(), pgx.Identifier{user}.Sanitize()),
+		}
 	}
 	if _, err := conn.Exec(ctx, "create schema "+schema); err != nil {
 		return explain("create schema hubpg", err)
@@ -124,9 +130,11 @@ func own(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return explain("read "+versionTable, err)
 	}
-	if known := int32(len(migrator.Migrations)); current > known { //nolint:gosec // a handful of files
-		return &SetupError{Problem: fmt.Sprintf("schema hubpg is at version %d, this binary knows %d", current, known),
-			Hint: "a newer hubpg has used this database: run that version or a later one"}
+	if known := int32(len(migrator.Migrations)); current > known {
+		return &SetupError{
+			Problem: fmt.Sprintf("schema hubpg is at version %d, this binary knows %d", current, known),
+			Hint:    "a newer hubpg has used this database: run that version or a later one",
+		}
 	}
 	if err := migrator.Migrate(ctx); err != nil {
 		name := "migrate schema hubpg"

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -152,12 +153,7 @@ func cutAt(s string, limit int) int {
 }
 
 func isStandard(name string) bool {
-	for _, s := range standardTables() {
-		if s == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(standardTables(), name)
 }
 
 // isStandardPair reports whether name is <a>_<b> for two standard types.

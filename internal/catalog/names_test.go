@@ -14,9 +14,22 @@ func TestColumnNamesStayCloseToTheProperty(t *testing.T) {
 	t.Parallel()
 	names := catalog.NewColumnNames()
 	for _, test := range []struct{ property, want string }{
-		{"email", "email"}, {"Email", "email_"}, {"EMAIL", "email__2"}, {"VIN", "vin"}, {"id", "id_"}, {"created_at", "created_at_"},
-		{"_unparsed", "_unparsed_"}, {"ctid", "ctid_"}, {"order", "order_"}, {"user", "user_"}, {"order_", "order__"},
-		{"2nd line", "_2nd_line"}, {"größe", "größe"}, {"a-b", "a_b"}, {"a.b", "a_b_"}, {"", "_"},
+		{"email", "email"},
+		{"Email", "email_"},
+		{"EMAIL", "email__2"},
+		{"VIN", "vin"},
+		{"id", "id_"},
+		{"created_at", "created_at_"},
+		{"_unparsed", "_unparsed_"},
+		{"ctid", "ctid_"},
+		{"order", "order_"},
+		{"user", "user_"},
+		{"order_", "order__"},
+		{"2nd line", "_2nd_line"},
+		{"größe", "größe"},
+		{"a-b", "a_b"},
+		{"a.b", "a_b_"},
+		{"", "_"},
 	} {
 		if got := names.Column(test.property); got != test.want {
 			t.Errorf("%q: got %q, want %q", test.property, got, test.want)
@@ -64,8 +77,14 @@ func TestCustomObjectsGiveWay(t *testing.T) {
 		t.Errorf("contacts became %q", got)
 	}
 	for _, test := range []struct{ name, want string }{
-		{"cars", "cars"}, {"Contacts", "custom_contacts"}, {"contacts", "custom_contacts_2"}, {"owners", "custom_owners"},
-		{"merges", "custom_merges"}, {"deals", "custom_deals"}, {"contacts_companies", "custom_contacts_companies"}, {"Cars", "custom_cars"},
+		{"cars", "cars"},
+		{"Contacts", "custom_contacts"},
+		{"contacts", "custom_contacts_2"},
+		{"owners", "custom_owners"},
+		{"merges", "custom_merges"},
+		{"deals", "custom_deals"},
+		{"contacts_companies", "custom_contacts_companies"},
+		{"Cars", "custom_cars"},
 		{"table", "custom_table"},
 	} {
 		if got := names.Table(test.name, true); got != test.want {
@@ -87,9 +106,16 @@ func TestPairsAreNamedInCatalogOrder(t *testing.T) {
 		x, y *catalog.Table
 		want string
 	}{
-		{companies, contacts, "contacts_companies"}, {contacts, deals, "deals_contacts"}, {companies, deals, "deals_companies"},
-		{contacts, tickets, "tickets_contacts"}, {deals, tickets, "tickets_deals"}, {deals, lines, "line_items_deals"},
-		{contacts, notes, "notes_contacts"}, {cars, contacts, "contacts_cars"}, {boats, cars, "cars_boats"}, {companies, companies, "companies_companies"},
+		{companies, contacts, "contacts_companies"},
+		{contacts, deals, "deals_contacts"},
+		{companies, deals, "deals_companies"},
+		{contacts, tickets, "tickets_contacts"},
+		{deals, tickets, "tickets_deals"},
+		{deals, lines, "line_items_deals"},
+		{contacts, notes, "notes_contacts"},
+		{cars, contacts, "contacts_cars"},
+		{boats, cars, "cars_boats"},
+		{companies, companies, "companies_companies"},
 	} {
 		for _, p := range []*catalog.Pair{catalog.NewPair(test.x, test.y), catalog.NewPair(test.y, test.x)} {
 			if p.Name != test.want {

@@ -195,8 +195,10 @@ func instant(s []byte) (time.Time, bool) {
 		at = time.UnixMilli(int64(f))
 	} else {
 		parsed := false
-		for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05.999999999Z0700",
-			"2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05", time.DateOnly} {
+		for _, layout := range []string{
+			time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05.999999999Z0700",
+			"2006-01-02T15:04:05", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05", time.DateOnly,
+		} {
 			if at, err = time.Parse(layout, text); err == nil {
 				parsed = true
 				break

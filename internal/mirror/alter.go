@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -85,12 +86,13 @@ func (m *Mapper) alter(ctx context.Context, tx pgx.Tx, t *catalog.Table, p *plan
 	if !p.change.Any() {
 		return t, nil
 	}
-	sql := addColumnsSQL(t, p.added)
+	var sql strings.Builder
+	sql.WriteString(addColumnsSQL(t, p.added))
 	for i := range p.comment {
-		sql += commentSQL(t, &p.comment[i])
+		sql.WriteString(commentSQL(t, &p.comment[i]))
 	}
-	if sql != "" {
-		if err := script(ctx, tx, sql); err != nil {
+	if sql.Len() > 0 {
+		if err := script(ctx, tx, sql.String()); err != nil {
 			return nil, err
 		}
 	}

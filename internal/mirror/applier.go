@@ -79,7 +79,7 @@ func (a *Applier) Lock(ctx context.Context, tx pgx.Tx, schema string, tables ...
 func lockKey(schema, table string) int64 {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte("hubpg table " + schema + "." + table)) // never fails
-	return int64(hash.Sum64())                                       //nolint:gosec // any 64 bits will do
+	return int64(hash.Sum64())
 }
 
 // enter queues what begins every call: the table's lock, and the settings that the rest relies on. Timestamps in the

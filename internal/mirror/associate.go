@@ -88,7 +88,8 @@ func (a *Applier) associate(ctx context.Context, tx pgx.Tx, b *AssociationBatch)
 // sortEnds locks the table and finds the records of A whose associations are known to be newer, which it counts as
 // refused, and the records of B that are known to be gone, which it returns.
 func (a *Applier) sortEnds(ctx context.Context, tx pgx.Tx, b *AssociationBatch, table, colA string, from []int64,
-	readAt time.Time, res *Result) (goneB []int64, err error) {
+	readAt time.Time, res *Result,
+) (goneB []int64, err error) {
 	batch := &pgx.Batch{}
 	enter(batch, b.Pair.Schema, b.Pair.Name)
 	batch.Queue("select true from hubpg.objects where portal_id = $1 and table_name = $2", a.portal, b.Pair.Name).
@@ -172,7 +173,7 @@ func edgeColumns(edges []Edge, from, goneB []int64) edgeArrays {
 			label = &edge.Label
 		}
 		e.a, e.b = append(e.a, edge.A), append(e.b, edge.B)
-		e.types, e.categories = append(e.types, int32(edge.TypeID)), append(e.categories, edge.Category) //nolint:gosec // HubSpot's type ids are small
+		e.types, e.categories = append(e.types, int32(edge.TypeID)), append(e.categories, edge.Category)
 		e.labels = append(e.labels, label)
 	}
 	return e
@@ -180,7 +181,8 @@ func edgeColumns(edges []Edge, from, goneB []int64) edgeArrays {
 
 // moveEdges stores the edges in one statement, whose parts all see the table as it was, and returns the events.
 func (a *Applier) moveEdges(ctx context.Context, tx pgx.Tx, b *AssociationBatch, table string, from []int64, e edgeArrays,
-	readAt time.Time, res *Result) ([]changes.Change, error) {
+	readAt time.Time, res *Result,
+) ([]changes.Change, error) {
 	colA, colB := ident(b.Pair.ColumnA()), ident(b.Pair.ColumnB())
 	key := func(x, y string) string {
 		return x + "." + colA + " = " + y + "." + colA + " and " + x + "." + colB + " = " + y + "." + colB +

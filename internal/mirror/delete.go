@@ -17,7 +17,8 @@ import (
 // them back. A row that was read after readAt stays and counts as stale. Associations of removed records go with them.
 // op is changes.Delete, or changes.Merge for a record that was merged into another.
 func (a *Applier) Delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []int64, readAt time.Time,
-	op changes.Op, source changes.Source) (Result, error) {
+	op changes.Op, source changes.Source,
+) (Result, error) {
 	var res Result
 	if op != changes.Delete && op != changes.Merge {
 		return res, fmt.Errorf("delete from %s: op is %q, must be delete or merge", t.Name, op)
@@ -34,7 +35,8 @@ func (a *Applier) Delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids [
 }
 
 func (a *Applier) delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []int64, readAt time.Time,
-	op changes.Op, source changes.Source) (res Result, err error) {
+	op changes.Op, source changes.Source,
+) (res Result, err error) {
 	var events []changes.Change
 	batch := &pgx.Batch{}
 	enter(batch, t.Schema, t.Name)
@@ -43,8 +45,10 @@ func (a *Applier) delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids [
 			var id int64
 			var before json.RawMessage
 			_, err := pgx.ForEachRow(rows, []any{&id, &before}, func() error {
-				events = append(events, changes.Change{Schema: t.Schema, Table: t.Name, RecordID: id, Op: op,
-					Before: slices.Clone(before), Source: source})
+				events = append(events, changes.Change{
+					Schema: t.Schema, Table: t.Name, RecordID: id, Op: op,
+					Before: slices.Clone(before), Source: source,
+				})
 				return nil
 			})
 			return err

@@ -23,8 +23,16 @@
 //
 // Each call locks its table with an advisory lock until the transaction ends, so appliers of one table take turns.
 // The counter row of the log is locked last. A transaction that makes several calls must lock all their tables first
-// with [Applier.Lock], and must not hold rows of hubpg.objects when it calls. The isolation level must be read
-// committed. An [Applier] and a [Mapper] have no state of their own and may be used concurrently.
+// with [Applier.Lock], must delete before it does anything else (a deletion locks the association tables too), and must
+// not touch the table's row of hubpg.objects before it has the table's lock. The isolation level must be read committed. An [Applier] and a [Mapper] have no state of their own and may be used concurrently.
+//
+// # Speed
+//
+// Contacts with 60 typed columns into a fresh table, a transaction per page, against one COPY of the same rows into a
+// table without an index (2 shared cores, Postgres 15, fsync off, November 2026): 0.36 to 0.47 of its rows per second at
+// 100 rows a page, 0.65 to 0.75 from 500 on. BenchmarkApplierAgainstCopy measures it:
+//
+//	go test ./internal/mirror -run '^$' -bench AgainstCopy -benchtime 3x
 //
 // The package does not read HubSpot, keep cursors, or decide when anything is due.
 package mirror

@@ -114,8 +114,10 @@ order by c.table_name, t.attnum nulls last, c.column_name`, portalID, name)
 	}
 	var table, kind string
 	var c catalog.Column
-	_, err = pgx.ForEachRow(rows, []any{&table, &c.Name, &c.Property, &kind, &c.Label, &c.Description, &c.Calculated, &c.ReadOnly,
-		&c.Overflow, &c.Archived, &c.Filled}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{
+		&table, &c.Name, &c.Property, &kind, &c.Label, &c.Description, &c.Calculated, &c.ReadOnly,
+		&c.Overflow, &c.Archived, &c.Filled,
+	}, func() error {
 		k, known := catalog.ParseKind(kind)
 		if !known {
 			return fmt.Errorf("column %s.%s has unknown kind %s", table, c.Name, strings.TrimSpace(kind))

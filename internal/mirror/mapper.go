@@ -84,11 +84,15 @@ func (m *Mapper) EnsureAccount(ctx context.Context, db DB) error {
 		case err != nil:
 			return err
 		case portal != m.c.PortalID:
-			return &ConflictError{Name: "schema " + m.c.Schema, Held: fmt.Sprintf("holds HubSpot account %d, not %d", portal, m.c.PortalID),
-				Hint: "give this account a schema of its own with the setting schema, or check the token"}
+			return &ConflictError{
+				Name: "schema " + m.c.Schema, Held: fmt.Sprintf("holds HubSpot account %d, not %d", portal, m.c.PortalID),
+				Hint: "give this account a schema of its own with the setting schema, or check the token",
+			}
 		case schema != m.c.Schema:
-			return &ConflictError{Name: fmt.Sprintf("HubSpot account %d", portal), Held: "is kept in schema " + schema + ", not " + m.c.Schema,
-				Hint: "set schema back to " + schema}
+			return &ConflictError{
+				Name: fmt.Sprintf("HubSpot account %d", portal), Held: "is kept in schema " + schema + ", not " + m.c.Schema,
+				Hint: "set schema back to " + schema,
+			}
 		}
 		if _, err := tx.Exec(ctx, `
 insert into hubpg.accounts as a (portal_id, schema_name, time_zone)
@@ -118,8 +122,10 @@ select exists (select from pg_namespace where nspname = $1),
 		_, err := tx.Exec(ctx, "create schema "+ident(m.c.Schema))
 		return err
 	case !may:
-		return &ConflictError{Name: "schema " + m.c.Schema, Held: "this role may not create tables in it",
-			Hint: "grant create on the schema, or choose another with the setting schema"}
+		return &ConflictError{
+			Name: "schema " + m.c.Schema, Held: "this role may not create tables in it",
+			Hint: "grant create on the schema, or choose another with the setting schema",
+		}
 	}
 	return nil
 }
@@ -149,7 +155,7 @@ func (m *Mapper) locked(ctx context.Context, db DB, table string, change func(pg
 		if err == nil || !errors.As(err, &pg) || pg.Code != "55P03" && pg.Code != "40P01" || attempt == lockAttempts {
 			return err
 		}
-		pause := time.NewTimer(lockPause/4 + rand.N(lockPause*3/4)) //nolint:gosec // jitter
+		pause := time.NewTimer(lockPause/4 + rand.N(lockPause*3/4))
 		select {
 		case <-ctx.Done():
 			pause.Stop()
@@ -172,8 +178,10 @@ func (m *Mapper) absent(ctx context.Context, tx pgx.Tx, table string) error {
 		return err
 	}
 	if exists {
-		return &ConflictError{Name: "table " + m.c.Schema + "." + table, Held: "was not made by hubpg",
-			Hint: "rename or drop it, or keep the mirror elsewhere with the setting schema"}
+		return &ConflictError{
+			Name: "table " + m.c.Schema + "." + table, Held: "was not made by hubpg",
+			Hint: "rename or drop it, or keep the mirror elsewhere with the setting schema",
+		}
 	}
 	return nil
 }

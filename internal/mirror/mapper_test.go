@@ -290,15 +290,17 @@ func TestARowWithEveryPropertySetFitsAfterNarrow(t *testing.T) {
 	before := m.tableRows("contacts")
 	var wide *mirror.WideRowError
 	err := pgx.BeginFunc(t.Context(), m.pool, func(tx pgx.Tx) error {
-		_, err := m.applier.Upsert(t.Context(), tx, &mirror.Batch{Table: table, Columns: table.Readable(), ReadAt: at(2),
-			Rows: []mirror.Row{record(2, table, 2000)}, Source: changes.Follow})
+		_, err := m.applier.Upsert(t.Context(), tx, &mirror.Batch{
+			Table: table, Columns: table.Readable(), ReadAt: at(2),
+			Rows: []mirror.Row{record(2, table, 2000)}, Source: changes.Follow,
+		})
 		return err
 	})
-	if !errors.As(err, &wide) || wide.Table != "contacts" {
+	if !errors.As(err, &wide) || wide.Table.Name != "contacts" {
 		t.Fatalf("got %v, want a WideRowError", err)
 	}
 	stale := table
-	table, err = m.mapper.Narrow(t.Context(), m.pool, table)
+	table, err = m.mapper.Narrow(t.Context(), m.pool, wide.Table)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,8 +66,10 @@ func contacts() *mirror.ObjectDef {
 }
 
 func companies() *mirror.ObjectDef {
-	return &mirror.ObjectDef{ObjectType: "0-2", Name: "companies", Singular: "company", Path: "companies",
-		ModifiedProperty: "hs_lastmodifieddate", Properties: []mirror.PropertyDef{{Name: "name", Type: "string", FieldType: "text"}}}
+	return &mirror.ObjectDef{
+		ObjectType: "0-2", Name: "companies", Singular: "company", Path: "companies",
+		ModifiedProperty: "hs_lastmodifieddate", Properties: []mirror.PropertyDef{{Name: "name", Type: "string", FieldType: "text"}},
+	}
 }
 
 func (m *mirrored) ensure(def *mirror.ObjectDef) *catalog.Table {
@@ -97,8 +99,10 @@ func (m *mirrored) in(work func(tx pgx.Tx) (mirror.Result, error)) mirror.Result
 func (m *mirrored) put(t *catalog.Table, readAt time.Time, rows ...mirror.Row) mirror.Result {
 	m.t.Helper()
 	return m.in(func(tx pgx.Tx) (mirror.Result, error) {
-		return m.applier.Upsert(m.t.Context(), tx, &mirror.Batch{Table: t, Columns: t.Readable(), Rows: rows, ReadAt: readAt,
-			Source: changes.Follow})
+		return m.applier.Upsert(m.t.Context(), tx, &mirror.Batch{
+			Table: t, Columns: t.Readable(), Rows: rows, ReadAt: readAt,
+			Source: changes.Follow,
+		})
 	})
 }
 

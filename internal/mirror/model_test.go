@@ -419,8 +419,10 @@ func TestAReaderNeverSeesTheSequenceGoBack(t *testing.T) {
 				r := mirror.Row{ID: 1, UpdatedAt: at(round), Values: make([][]byte, len(table.Readable()))}
 				r.Values[0] = strconv.AppendInt(nil, int64(round), 10)
 				if err = pgx.BeginFunc(t.Context(), m.pool, func(tx pgx.Tx) error {
-					_, err := m.applier.Upsert(t.Context(), tx, &mirror.Batch{Table: table, Columns: table.Readable(), Rows: []mirror.Row{r},
-						ReadAt: at(round), Source: changes.Follow})
+					_, err := m.applier.Upsert(t.Context(), tx, &mirror.Batch{
+						Table: table, Columns: table.Readable(), Rows: []mirror.Row{r},
+						ReadAt: at(round), Source: changes.Follow,
+					})
 					return err
 				}); err != nil {
 					break

@@ -119,8 +119,10 @@ func (m *Mapper) create(ctx context.Context, tx pgx.Tx, def *ObjectDef) (*catalo
 	if err != nil {
 		return nil, SchemaChange{}, err
 	}
-	t := &catalog.Table{Schema: m.c.Schema, Name: names.Table(def.Name, def.Custom), Singular: catalog.Plain(def.Singular),
-		ObjectType: def.ObjectType, Path: def.Path, ModifiedProperty: def.ModifiedProperty, Version: 1}
+	t := &catalog.Table{
+		Schema: m.c.Schema, Name: names.Table(def.Name, def.Custom), Singular: catalog.Plain(def.Singular),
+		ObjectType: def.ObjectType, Path: def.Path, ModifiedProperty: def.ModifiedProperty, Version: 1,
+	}
 	if err := m.absent(ctx, tx, t.Name); err != nil {
 		return nil, SchemaChange{}, err
 	}
@@ -192,9 +194,11 @@ func newColumns(names *catalog.Names, properties []PropertyDef, used int, filled
 	}
 	columns := make([]catalog.Column, len(properties))
 	for i, p := range properties {
-		columns[i] = catalog.Column{Name: names.Column(p.Name), Property: p.Name, Kind: catalog.KindOf(p.Type, p.FieldType),
+		columns[i] = catalog.Column{
+			Name: names.Column(p.Name), Property: p.Name, Kind: catalog.KindOf(p.Type, p.FieldType),
 			Label: p.Label, Description: p.Description, Calculated: p.Calculated, ReadOnly: p.ReadOnly,
-			Overflow: overflow[i], Filled: filled}
+			Overflow: overflow[i], Filled: filled,
+		}
 	}
 	return columns
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -67,8 +68,7 @@ select exists (select from pg_roles where rolname = $1),
 	err = pgx.BeginFunc(ctx, tx, func(point pgx.Tx) error {
 		return script(ctx, point, "create role "+ident(name)+" nologin")
 	})
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code {
 		case "42710", "23505": // duplicate_object, unique_violation
 			return true, nil
@@ -82,15 +82,15 @@ select exists (select from pg_roles where rolname = $1),
 // grantSQL gives a group role its reading rights. The writer's right to change tables comes with writing itself.
 func grantSQL(schema, role string) string {
 	s, r := ident(schema), ident(role)
-	sql := "grant usage on schema " + s + ", hubpg to " + r + ";\n" +
-		"grant select on all tables in schema " + s + " to " + r + ";\n" +
-		"alter default privileges in schema " + s + " grant select on tables to " + r + ";\n"
+	var b strings.Builder
+	fmt.Fprintf(&b, "grant usage on schema %s, hubpg to %s;\n", s, r)
+	fmt.Fprintf(&b, "grant select on all tables in schema %s to %s;\n", s, r)
+	fmt.Fprintf(&b, "alter default privileges in schema %s grant select on tables to %s;\n", s, r)
 	for _, table := range []string{"accounts", "objects", "columns", "changes", "change_counter"} {
-		sql += "grant select on hubpg." + table + " to " + r + ";\n"
+		fmt.Fprintf(&b, "grant select on hubpg.%s to %s;\n", table, r)
 	}
 	for _, view := range []string{"status", "quota"} {
-		sql += "do $$ begin if to_regclass('hubpg." + view + "') is not null then grant select on hubpg." + view + " to " + r +
-			"; end if; end $$;\n"
+		fmt.Fprintf(&b, "do $$ begin if to_regclass('hubpg.%[1]s') is not null then grant select on hubpg.%[1]s to %[2]s; end if; end $$;\n", view, r)
 	}
-	return sql
+	return b.String()
 }

@@ -17,13 +17,13 @@ import (
 // WideRowError means that a record has more values than fit on a page of the table. [Mapper.Narrow] moves the
 // least-used columns into _overflow; after it, load the catalog again and repeat.
 type WideRowError struct {
-	Table string
+	Table *catalog.Table // as the refused batch had it
 	Err   error
 }
 
 // Error names the table and the way out.
 func (e *WideRowError) Error() string {
-	return fmt.Sprintf("a record of %s does not fit into a table row; its least-used columns have to move to _overflow: %v", e.Table, e.Err)
+	return fmt.Sprintf("a record of %s does not fit into a table row; its least-used columns have to move to _overflow: %v", e.Table.Name, e.Err)
 }
 
 // Unwrap returns Postgres's error.
@@ -44,7 +44,7 @@ func (a *Applier) Upsert(ctx context.Context, tx pgx.Tx, b *Batch) (Result, erro
 	if err != nil {
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.Code == "54000" { // program_limit_exceeded: row is too big
-			err = &WideRowError{Table: b.Table.Name, Err: err}
+			err = &WideRowError{Table: b.Table, Err: err}
 		}
 		return res, fmt.Errorf("upsert into %s: %w", b.Table.Name, err)
 	}

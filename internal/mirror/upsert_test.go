@@ -95,14 +95,26 @@ func TestEventsAreTheStoredDifferences(t *testing.T) {
 	m.remove(table, at(3), 2, 3)
 	m.put(table, at(4), row(2, at(0), "c@x", nil, nil, nil, nil, nil))
 	want := []event{
-		{1, 1, "insert", []string{"email", "optout", "tags"}, "",
-			`{"created_at":"2026-01-02T03:04:05+00:00","email":"a@x","id":1,"optout":false,"tags":["x"],"updated_at":"2026-01-02T03:04:05+00:00"}`},
-		{2, 2, "insert", []string{"email", "score"}, "",
-			`{"created_at":"2026-01-02T03:04:05+00:00","email":"b@x","id":2,"score":1.0,"updated_at":"2026-01-02T03:04:05+00:00"}`},
+		{
+			1, 1, "insert",
+			[]string{"email", "optout", "tags"},
+			"",
+			`{"created_at":"2026-01-02T03:04:05+00:00","email":"a@x","id":1,"optout":false,"tags":["x"],"updated_at":"2026-01-02T03:04:05+00:00"}`,
+		},
+		{
+			2, 2, "insert",
+			[]string{"email", "score"},
+			"",
+			`{"created_at":"2026-01-02T03:04:05+00:00","email":"b@x","id":2,"score":1.0,"updated_at":"2026-01-02T03:04:05+00:00"}`,
+		},
 		{3, 1, "update", []string{"email", "tags"}, `{"email":"a@x","tags":["x"]}`, `{"email":null,"tags":["x","y"]}`},
 		{4, 2, "delete", []string{}, `{"created_at":"2026-01-02T03:04:05+00:00","email":"b@x","id":2,"score":1.0,"updated_at":"2026-01-02T03:04:05.001+00:00"}`, ""},
-		{5, 2, "restore", []string{"email"}, "",
-			`{"created_at":"2026-01-02T03:04:05+00:00","email":"c@x","id":2,"updated_at":"2026-01-02T03:04:05+00:00"}`},
+		{
+			5, 2, "restore",
+			[]string{"email"},
+			"",
+			`{"created_at":"2026-01-02T03:04:05+00:00","email":"c@x","id":2,"updated_at":"2026-01-02T03:04:05+00:00"}`,
+		},
 	}
 	if diff := cmp.Diff(want, events(m.log(0))); diff != "" {
 		t.Error(diff)
@@ -149,8 +161,10 @@ func TestNotAskedForIsNotEmpty(t *testing.T) {
 	m.put(table, at(1), row(1, at(0), "a@x", "twelve", nil, nil, nil, "t"))
 	partial := table.Columns[:1]
 	res := m.in(func(tx pgx.Tx) (mirror.Result, error) {
-		return m.applier.Upsert(t.Context(), tx, &mirror.Batch{Table: table, Columns: partial, ReadAt: at(5), Source: changes.Schema,
-			Rows: []mirror.Row{row(1, at(4), "b@x"), row(2, at(4), "new")}})
+		return m.applier.Upsert(t.Context(), tx, &mirror.Batch{
+			Table: table, Columns: partial, ReadAt: at(5), Source: changes.Schema,
+			Rows: []mirror.Row{row(1, at(4), "b@x"), row(2, at(4), "new")},
+		})
 	})
 	if res.Updated != 1 || !slices.Equal(res.Refused, []int64{2}) {
 		t.Errorf("got %+v, want one update and record 2 refused", res)
@@ -171,8 +185,10 @@ func TestQuietBatchesWriteNoChanges(t *testing.T) {
 	table := m.ensure(contacts())
 	for i := range 2 {
 		m.in(func(tx pgx.Tx) (mirror.Result, error) {
-			return m.applier.Upsert(t.Context(), tx, &mirror.Batch{Table: table, Columns: table.Readable(), ReadAt: at(i), Quiet: true,
-				Rows: []mirror.Row{row(1, at(i), string(rune('a'+i)), nil, nil, nil, nil, nil)}})
+			return m.applier.Upsert(t.Context(), tx, &mirror.Batch{
+				Table: table, Columns: table.Readable(), ReadAt: at(i), Quiet: true,
+				Rows: []mirror.Row{row(1, at(i), string(rune('a'+i)), nil, nil, nil, nil, nil)},
+			})
 		})
 	}
 	if got := m.text("select email from hubspot.contacts"); got != "b" {
