@@ -24,7 +24,8 @@
 // Each call locks its table with an advisory lock until the transaction ends, so appliers of one table take turns.
 // The counter row of the log is locked last. A transaction that makes several calls must lock all their tables first
 // with [Applier.Lock], must delete before it does anything else (a deletion locks the association tables too), and must
-// not touch the table's row of hubpg.objects before it has the table's lock. The isolation level must be read committed. An [Applier] and a [Mapper] have no state of their own and may be used concurrently.
+// not touch the table's row of hubpg.objects before it has the table's lock. The isolation level must be read committed.
+// An [Applier] and a [Mapper] have no state of their own and may be used concurrently.
 //
 // # Speed
 //
@@ -33,6 +34,8 @@
 // 100 rows a page, 0.65 to 0.75 from 500 on. BenchmarkApplierAgainstCopy measures it:
 //
 //	go test ./internal/mirror -run '^$' -bench AgainstCopy -benchtime 3x
+//
+// # Limits
 //
 // The package does not read HubSpot, keep cursors, or decide when anything is due.
 package mirror
