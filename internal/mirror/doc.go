@@ -31,7 +31,7 @@
 //
 // Contacts with 60 typed columns into a fresh table, a transaction per page, against one COPY of the same rows into a
 // table without an index (2 shared cores, Postgres 15, fsync off, November 2026): 0.36 to 0.47 of its rows per second at
-// 100 rows a page, 0.65 to 0.75 from 500 on. BenchmarkApplierAgainstCopy measures it:
+// 100 rows a page, 0.52 to 0.75 from 500 on. BenchmarkApplierAgainstCopy measures it:
 //
 //	go test ./internal/mirror -run '^$' -bench AgainstCopy -benchtime 3x
 //
