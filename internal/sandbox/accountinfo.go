@@ -11,6 +11,11 @@ func (s *Server) serveAccount(c *call) *reply {
 	if r := c.only(http.MethodGet); r != nil {
 		return r
 	}
+	if c.family == "account" {
+		if r := c.needs("oauth"); r != nil {
+			return r
+		}
+	}
 	rest := c.rest
 	switch {
 	case c.family == "account" && slices.Equal(rest, []string{"details"}):

@@ -29,6 +29,7 @@ type adminBody struct {
 	At         time.Time         `json:"at"`
 	Fault      Fault             `json:"fault"`
 	Scopes     []string          `json:"scopes"`
+	ClientID   string            `json:"clientId"`
 }
 
 // serveAdmin answers the admin API: see the package documentation.
@@ -136,6 +137,14 @@ func (s *Server) admin(action string, b *adminBody) (any, error) {
 	case "scopes/withhold":
 		s.WithholdScopes(b.Scopes...)
 		return done, nil
+	case "tokens/expire":
+		s.ExpireTokens()
+		return done, nil
+	case "install":
+		token, err := s.Install(b.ClientID, b.Scopes...)
+		return map[string]string{"refreshToken": token}, err
+	case "uninstall":
+		return done, s.Uninstall(b.ClientID)
 	case "fault":
 		return done, s.faults.add(b.Fault)
 	case "faults/clear":

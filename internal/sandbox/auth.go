@@ -2,18 +2,36 @@ package sandbox
 
 import (
 	"crypto/subtle"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
 
 const scopesPage = "https://developers.hubspot.com/scopes"
 
-// authorize checks the bearer token.
-func (s *Server) authorize(c *call, h http.Header) *reply {
+// bearer is the token of the Authorization header, empty without one.
+func bearer(h http.Header) string {
 	scheme, token, ok := strings.Cut(h.Get("Authorization"), " ")
-	if ok && strings.EqualFold(scheme, "Bearer") &&
-		subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) == 1 {
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return token
+}
+
+// authorize checks the bearer token: the static one, or one that the token endpoint has issued.
+func (s *Server) authorize(c *call, h http.Header) *reply {
+	if c.open {
+		return nil
+	}
+	if c.token != nil {
+		if expires, live := s.oauth.live(c.token); !live {
+			return c.expired(expires)
+		}
+		return nil
+	}
+	if subtle.ConstantTimeCompare([]byte(bearer(h)), []byte(s.cfg.Token)) == 1 {
 		return nil
 	}
 	return c.fail(failure{
@@ -25,12 +43,13 @@ func (s *Server) authorize(c *call, h http.Header) *reply {
 }
 
 // expired is the answer to an OAuth token past its time.
-func (c *call) expired() *reply {
+func (c *call) expired(at time.Time) *reply {
 	return c.fail(failure{
-		status:   http.StatusUnauthorized,
-		message:  "The OAuth token used to make this call expired 0 second(s) ago.",
+		status: http.StatusUnauthorized,
+		message: fmt.Sprintf("The OAuth token used to make this call expired %d second(s) ago.",
+			max(0, int(time.Since(at).Seconds()))),
 		category: "EXPIRED_AUTHENTICATION",
-		context:  [][2]string{{"expire time", string(appendInstant(nil, time.Now().UnixMilli()))}},
+		context:  [][2]string{{"expire time", string(appendInstant(nil, at.UnixMilli()))}},
 	})
 }
 
@@ -39,11 +58,19 @@ func (c *call) needs(scopes ...string) *reply {
 	c.s.scopeMu.RLock()
 	defer c.s.scopeMu.RUnlock()
 	for _, scope := range scopes {
-		if !c.s.withheld[scope] {
+		if !c.s.withheld[scope] && c.granted(scope) {
 			return nil
 		}
 	}
 	return c.missingScopes(scopes...)
+}
+
+// granted tells whether the token was issued with the scope. A static token has every scope of the account.
+func (c *call) granted(scope string) bool {
+	if c.token == nil {
+		return !strings.HasPrefix(scope, developerScopes)
+	}
+	return slices.Contains(c.token.scopes, scope) || slices.Contains(c.token.scopes, legacyScope(scope))
 }
 
 func (c *call) missingScopes(scopes ...string) *reply {
@@ -88,3 +115,5 @@ func (k *kind) objectScope() string {
 func (k *kind) readScope() string   { return "crm.objects." + k.objectScope() + ".read" }
 func (k *kind) writeScope() string  { return "crm.objects." + k.objectScope() + ".write" }
 func (k *kind) schemaScope() string { return "crm.schemas." + k.objectScope() + ".read" }
+
+func (k *kind) schemaWriteScope() string { return "crm.schemas." + k.objectScope() + ".write" }

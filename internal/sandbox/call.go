@@ -31,6 +31,46 @@ type call struct {
 	rest    []string // path segments after the family
 	label   string   // family for Stats
 	limits  limitClass
+
+	origin string       // scheme and host the client called
+	open   bool         // asks for no token
+	token  *accessToken // by OAuth; nil for the static token and without one
+}
+
+// app is the OAuth app that calls, nil for the static token.
+func (c *call) app() *app {
+	if c.token == nil {
+		return nil
+	}
+	return c.token.app
+}
+
+// answer is a reply with v as its JSON body.
+func (c *call) answer(status int, v any) *reply {
+	out := c.ok()
+	out.status = status
+	w := bytes.NewBuffer(out.body)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		out.release(c.s.bodies)
+		return c.internal()
+	}
+	out.body = bytes.TrimSuffix(w.Bytes(), []byte{'\n'})
+	return out
+}
+
+// offset reads a cursor that is a number.
+func (c *call) offset(name string) (int, *reply) {
+	v := c.query.Get(name)
+	if v == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 {
+		return 0, c.invalidParameter(name, v)
+	}
+	return n, nil
 }
 
 // ok starts a 200 reply in a pooled buffer.

@@ -37,6 +37,16 @@ type Config struct {
 	// "crm.objects.deals.read".
 	WithheldScopes []string
 
+	// Apps can be installed by OAuth (default one with [DefaultClientID] and [DefaultClientSecret]).
+	Apps []App
+	// TokenLife is how long an access token lives (default 30 minutes).
+	TokenLife time.Duration
+	// RotateRefreshTokens gives a new refresh token with every refresh and revokes the old one; otherwise the
+	// same one comes back.
+	RotateRefreshTokens bool
+	// AutoApprove makes the consent page approve by itself.
+	AutoApprove bool
+
 	// Limits turns HubSpot's rate limits on. Calls over them are counted in [Stats] either way.
 	Limits bool
 	// DailyUsed is what other apps of the account have already spent of today's calls.
@@ -102,6 +112,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.PortalID == 0 {
 		c.PortalID = DefaultPortalID
+	}
+	if len(c.Apps) == 0 {
+		c.Apps = []App{{ClientID: DefaultClientID, ClientSecret: DefaultClientSecret}}
+	}
+	if c.TokenLife <= 0 {
+		c.TokenLife = 30 * time.Minute
 	}
 	if c.ChangeEvery <= 0 {
 		c.ChangeEvery = 600 * time.Millisecond

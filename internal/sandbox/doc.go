@@ -31,6 +31,11 @@
 //	/account-info/v3/api-usage/daily/private-apps    GET
 //	/crm/limits/{version}/records                    GET
 //	/crm/object-library/{version}/enablement         GET
+//	/oauth[/{portalId}]/authorize                    GET the consent page, POST the decision
+//	/oauth/{version}/token[/introspect, /revoke]     POST; 2026-09, 2026-03, v3; of v1 only token
+//	/oauth/v1/access-tokens|refresh-tokens/{token}   GET, DELETE of refresh tokens
+//	/oauth/v2/private-apps/get/access-token-info     POST
+//	/appinstalls/{version}/external-install          DELETE
 //
 // # Admin API
 //
@@ -49,6 +54,9 @@
 //	/_sandbox/stamp             {type, count, at}                  many records on one millisecond
 //	/_sandbox/step              {count}                            spontaneous changes, now
 //	/_sandbox/fault             {fault}                            a Fault; delay in nanoseconds
+//	/_sandbox/install           {clientId, scopes} → {refreshToken}    OAuth without its consent page
+//	/_sandbox/uninstall         {clientId}
+//	/_sandbox/tokens/expire                                all access tokens, now
 //	/_sandbox/faults/clear, stats/reset
 //	/_sandbox/scopes/withhold   {scopes}                           replaces the set
 //
@@ -76,9 +84,14 @@
 // follows merged ids, batch/update and the associations API do not. Writing the same value again moves the modified
 // time. An unknown owner is INVALID_OWNER_ID.
 //
+// OAuth: a code lives for a minute; a wrong redirect URI or code verifier uses it up; the client secret is needed with
+// PKCE too; parameters of the token endpoint in the address are not read; the scopes asked for must be the app's, and
+// required ones the account's; revoking a token that never was is a success. A revoked access token is unknown
+// (INVALID_AUTHENTICATION), one past its time EXPIRED_AUTHENTICATION for a day. Installing again revokes nothing.
+//
 // # Not simulated
 //
-// OAuth (tokens are static, one per account), webhooks and the journal, lists, forms, marketing, users and teams APIs,
+// Signed access tokens and id tokens, webhooks and the journal, lists, forms, marketing, users and teams APIs,
 // imports, exports, v1–v2 paths and v3 associations; writing of pipelines, owners and property groups; deletion of
 // schemas; sensitive properties and locales; conditional property rules; the 90-day purge of the archive; limits per
 // record on associations (of labels only the count); rows outside a search's window; gzip; Cloudflare's own errors

@@ -24,7 +24,8 @@ const (
 	FaultMigrating FaultKind = "migrating"
 	// FaultURITooLong is the HTML 414.
 	FaultURITooLong FaultKind = "uri-too-long"
-	// FaultExpiredToken is the 401 of an expired OAuth token; FaultMissingScopes the 403.
+	// FaultExpiredToken is the 401 of an expired OAuth token, and expires the one the request bears;
+	// FaultMissingScopes is the 403.
 	FaultExpiredToken  FaultKind = "expired-token"
 	FaultMissingScopes FaultKind = "missing-scopes"
 	// FaultDrop closes the connection before the request is served, FaultDropAfter once it has been
@@ -46,6 +47,8 @@ type Fault struct {
 	// Path is a regular expression matched against the path without the query; empty matches all.
 	Path string    `json:"path"`
 	Kind FaultKind `json:"kind"`
+	// OAuth matches only requests that bear an OAuth access token. A static token does not expire.
+	OAuth bool `json:"oauth"`
 	// Status and Body are sent by FaultStatus.
 	Status int    `json:"status"`
 	Body   string `json:"body"`

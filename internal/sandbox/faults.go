@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // faults are the injected faults, in order of injection.
@@ -44,11 +45,11 @@ func (f *faults) clear() {
 }
 
 // strike returns the fault this request suffers, or nil.
-func (f *faults) strike(method, path string) *Fault {
+func (f *faults) strike(method, path string, oauth bool) *Fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i, a := range f.list {
-		if a.Method != "" && a.Method != method || !a.path.MatchString(path) {
+		if a.Method != "" && a.Method != method || !a.path.MatchString(path) || a.OAuth && !oauth {
 			continue
 		}
 		if a.Kind == FaultEmptyPage && !strings.HasSuffix(path, "/search") {
@@ -100,7 +101,7 @@ func (c *call) canned(f *Fault) *reply {
 	case FaultURITooLong:
 		r = htmlReply(http.StatusRequestURITooLong, "414 Request-URI Too Large")
 	case FaultExpiredToken:
-		r = c.expired()
+		r = c.expired(time.Now())
 	case FaultMissingScopes:
 		r = c.missingScopes("crm.objects.contacts.read")
 	default:

@@ -14,9 +14,21 @@ const (
 	limitBurst limitClass = iota
 	limitSearch
 	limitAssociations
+	limitJournal              // reading the webhooks journal
+	limitJournalSubscriptions // its subscriptions
+	limitJournalSnapshots     // its snapshots
+	limitNone                 // signing in, files behind signed addresses
+	limitClasses = int(limitNone)
 )
 
-func (c limitClass) String() string { return [...]string{"burst", "search", "associations"}[c] }
+func (c limitClass) String() string {
+	return [...]string{
+		"burst", "search", "associations", "journal", "journal-subscriptions", "journal-snapshots", "none",
+	}[c]
+}
+
+// daily tells whether calls of the class count towards the account's day.
+func (c limitClass) daily() bool { return c < limitJournal }
 
 // limiter enforces the account's limits. The rolling windows count admitted calls; the daily count
 // has rejected ones too, as HubSpot's.
@@ -25,8 +37,9 @@ type limiter struct {
 	zone  *time.Location
 
 	mu       sync.Mutex // guards below
-	admitted [3]window
-	arrived  [3]window
+	admitted [limitClasses]window
+	arrived  [limitClasses]window
+	apps     map[string]*appWindows // bursts of OAuth apps, by client id
 	day      string
 	daily    int
 
@@ -34,6 +47,12 @@ type limiter struct {
 	violations map[string]int64
 	peak       map[string]int
 }
+
+// appBurst is what an app from the marketplace may call in ten seconds.
+const appBurst = 110
+
+// appWindows are the bursts of one OAuth app; the account's own belong to its static token.
+type appWindows struct{ admitted, arrived window }
 
 // window is the calls of a rolling span of time.
 type window struct {
@@ -61,12 +80,16 @@ func newLimiter(cfg Config, zone *time.Location) *limiter {
 	q := cfg.Tier.quota()
 	l := &limiter{
 		quota: q, zone: zone, daily: cfg.DailyUsed, day: time.Now().In(zone).Format(time.DateOnly),
-		limited: map[string]int64{}, violations: map[string]int64{}, peak: map[string]int{},
+		apps: map[string]*appWindows{}, limited: map[string]int64{}, violations: map[string]int64{}, peak: map[string]int{},
 	}
 	for class, w := range map[limitClass]window{
 		limitBurst:        {span: 10 * time.Second, limit: q.burst},
 		limitSearch:       {span: time.Second, limit: searchesPerSecond},
 		limitAssociations: {span: 10 * time.Second, limit: q.associations},
+
+		limitJournal:              {span: time.Second, limit: 100},
+		limitJournalSubscriptions: {span: time.Second, limit: 50},
+		limitJournalSnapshots:     {span: time.Second, limit: 10},
 	} {
 		l.admitted[class], l.arrived[class] = w, w
 	}
@@ -78,37 +101,64 @@ type verdict struct {
 	policy    string // the limit that refuses the call; empty when admitted
 	remaining int    // of the window, after this call
 	max       int
-	dailyMax  int
+	dailyMax  int // 0 when the day does not matter to the app
 	dailyLeft int
 }
 
-// admit counts a call and, when enforcing, decides on it.
-func (l *limiter) admit(class limitClass, enforce bool) verdict {
+// windows are where a call of app counts. An app's burst is its own; everything else is the account's.
+func (l *limiter) windows(app *app, class limitClass) (arrived, admitted *window) {
+	if app == nil || class != limitBurst {
+		return &l.arrived[class], &l.admitted[class]
+	}
+	w := l.apps[app.ClientID]
+	if w == nil {
+		limit := appBurst
+		if app.Private {
+			limit = l.quota.burst
+		}
+		w = &appWindows{window{span: 10 * time.Second, limit: limit}, window{span: 10 * time.Second, limit: limit}}
+		l.apps[app.ClientID] = w
+	}
+	return &w.arrived, &w.admitted
+}
+
+// admit counts a call of an app, nil for the static token, and, when enforcing, decides on it.
+func (l *limiter) admit(app *app, class limitClass, enforce bool) verdict {
+	if class == limitNone {
+		return verdict{}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	l.roll(now)
-	l.daily++
+	daily := class.daily() && (app == nil || app.Private)
+	if daily {
+		l.daily++
+	}
 
-	arrived := &l.arrived[class]
+	arrived, w := l.windows(app, class)
 	n := arrived.count(now) + 1
 	arrived.add(now)
 	l.peak[class.String()] = max(l.peak[class.String()], n)
 	if n > arrived.limit {
 		l.violations[class.String()]++
 	}
-	if l.daily > l.quota.daily {
+	if daily && l.daily > l.quota.daily {
 		l.violations["daily"]++
 	}
 
-	w := &l.admitted[class]
 	used := w.count(now)
-	v := verdict{max: w.limit, dailyMax: l.quota.daily, dailyLeft: max(0, l.quota.daily-l.daily)}
+	v := verdict{max: w.limit}
+	if daily {
+		v.dailyMax, v.dailyLeft = l.quota.daily, max(0, l.quota.daily-l.daily)
+	}
 	switch {
-	case enforce && l.daily > l.quota.daily:
+	case enforce && daily && l.daily > l.quota.daily:
 		v.policy = "DAILY"
+	case enforce && used >= w.limit && w.span == time.Second:
+		v.policy = "SECONDLY"
 	case enforce && used >= w.limit:
-		v.policy = [...]string{"TEN_SECONDLY_ROLLING", "SECONDLY", "TEN_SECONDLY_ROLLING"}[class]
+		v.policy = "TEN_SECONDLY_ROLLING"
 	default:
 		w.add(now)
 		used++
@@ -139,11 +189,13 @@ func (l *limiter) used() (n int, resets time.Time) {
 
 // describe sets the rate limit headers; search has none.
 func (v verdict) describe(r *reply, class limitClass) {
-	if class == limitSearch {
+	if class != limitBurst && class != limitAssociations {
 		return
 	}
-	r.set("X-HubSpot-RateLimit-Daily", strconv.Itoa(v.dailyMax))
-	r.set("X-HubSpot-RateLimit-Daily-Remaining", strconv.Itoa(v.dailyLeft))
+	if v.dailyMax > 0 {
+		r.set("X-HubSpot-RateLimit-Daily", strconv.Itoa(v.dailyMax))
+		r.set("X-HubSpot-RateLimit-Daily-Remaining", strconv.Itoa(v.dailyLeft))
+	}
 	if class != limitBurst {
 		return
 	}

@@ -24,7 +24,7 @@ func (s *Server) serveProperties(c *call) *reply {
 	if c.method == http.MethodGet {
 		r = c.needs(t.kind.schemaScope(), t.kind.readScope())
 	} else {
-		r = c.needs("crm.schemas." + t.kind.objectScope() + ".write")
+		r = c.needs(t.kind.schemaWriteScope())
 	}
 	if r != nil {
 		return r

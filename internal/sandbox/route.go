@@ -21,6 +21,9 @@ func (s *Server) route(c *call, escaped string) handler {
 			segments[i] = plain
 		}
 	}
+	if handle := s.routeOAuth(c, segments); handle != nil {
+		return handle
+	}
 	if len(segments) < 3 {
 		return nil
 	}

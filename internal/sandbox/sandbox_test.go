@@ -43,6 +43,12 @@ type answer struct {
 // call sends a request; body is sent as JSON unless it is nil or a string.
 func (h *hub) call(method, target string, body any) answer {
 	h.t.Helper()
+	return h.as("sandbox", method, target, body)
+}
+
+// as is call with another token, none when it is empty.
+func (h *hub) as(token, method, target string, body any) answer {
+	h.t.Helper()
 	var r io.Reader
 	switch b := body.(type) {
 	case nil:
@@ -56,7 +62,9 @@ func (h *hub) call(method, target string, body any) answer {
 		r = strings.NewReader(string(raw))
 	}
 	req := httptest.NewRequest(method, target, r)
-	req.Header.Set("Authorization", "Bearer sandbox")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, req)
 	a := answer{status: w.Code, header: w.Header(), raw: w.Body.String()}

@@ -23,6 +23,7 @@ const accountZone = "US/Eastern"
 type Server struct {
 	cfg     Config
 	account *account
+	oauth   *authority
 	limiter *limiter
 	faults  *faults
 	stats   *stats
@@ -51,6 +52,7 @@ func newServer(cfg Config) *Server {
 	s := &Server{
 		cfg:     cfg,
 		account: newAccount(cfg),
+		oauth:   newAuthority(cfg),
 		limiter: newLimiter(cfg, zone),
 		faults:  newFaults(cfg.Seed),
 		stats:   newStats(),
@@ -68,7 +70,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &call{
-		s: s, method: r.Method, path: r.URL.Path, correlation: s.correlation(), label: "other",
+		s: s, method: r.Method, path: r.URL.Path, correlation: s.correlation(), label: "other", origin: origin(r),
 	}
 	arrived := time.Now()
 	var f *Fault
@@ -112,10 +114,14 @@ func (s *Server) answer(c *call, r *http.Request, fault **Fault) *reply {
 		return htmlReply(http.StatusRequestURITooLong, "414 Request-URI Too Large")
 	}
 	handle := s.route(c, r.URL.EscapedPath())
-	if f := s.faults.strike(r.Method, r.URL.Path); f != nil {
+	c.token = s.oauth.find(bearer(r.Header))
+	if f := s.faults.strike(r.Method, r.URL.Path, c.token != nil); f != nil {
 		*fault = f
+		if f.Kind == FaultExpiredToken && c.token != nil {
+			s.oauth.expire(c.token)
+		}
 		if canned := c.canned(f); canned != nil || f.Kind == FaultDrop {
-			s.limiter.admit(c.limits, false)
+			s.limiter.admit(c.app(), c.limits, false)
 			if canned == nil {
 				canned = &reply{}
 			}
@@ -125,7 +131,7 @@ func (s *Server) answer(c *call, r *http.Request, fault **Fault) *reply {
 	if refused := s.authorize(c, r.Header); refused != nil {
 		return refused // belongs to no app, so it counts for none
 	}
-	v := s.limiter.admit(c.limits, s.cfg.Limits)
+	v := s.limiter.admit(c.app(), c.limits, s.cfg.Limits)
 	answer := s.serve(c, r, handle, v, *fault)
 	if s.cfg.Limits {
 		v.describe(answer, c.limits)
@@ -161,6 +167,15 @@ func (s *Server) serve(c *call, r *http.Request, handle handler, v verdict, f *F
 		return s.emptySearch(c)
 	}
 	return handle(c)
+}
+
+// origin is the address under which the client knows this server.
+func origin(r *http.Request) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + r.Host
 }
 
 // correlation is a UUID, version 7, unique in this server.
