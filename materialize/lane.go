@@ -119,8 +119,12 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), noteWithin)
 		defer cancel()
 	}
+	told := err
+	if errors.Is(err, errEnded) || errors.Is(err, errMoved) || errors.Is(err, errSchemaMoved) {
+		told = nil // how lanes end or give way, not failures
+	}
 	e.cfg.Meter.Step(Step{
-		Lane: a.Lane, Table: a.Table, Calls: s.calls(), Rows: int(s.rows.Load()), Took: time.Since(start), Err: err,
+		Lane: a.Lane, Table: a.Table, Calls: s.calls(), Rows: int(s.rows.Load()), Took: time.Since(start), Err: told,
 	})
 	switch {
 	case errors.Is(err, errEnded):

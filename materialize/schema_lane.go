@@ -168,6 +168,10 @@ func (s *step) mapType(ctx context.Context, t objectType) error {
 		})
 	}
 	table, change, err := s.e.mapper.EnsureObject(ctx, s.e.cfg.Pool, &t.def)
+	if _, ok := errors.AsType[*mirror.ConflictError](err); ok { // somebody else's table: this type waits, the others do not
+		s.absence(ctx, t.def.Name, t.def.ObjectType, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -216,6 +220,9 @@ where portal_id = $1 and table_name = $2`, s.args.Portal, name)
 	hint := hubapi.Hint(err)
 	if scope, ok := errors.AsType[*hubapi.ScopeError](err); ok && hint == "" {
 		hint = fmt.Sprintf("give the token one of the scopes %v", scope.Scopes)
+	}
+	if conflict, ok := errors.AsType[*mirror.ConflictError](err); ok {
+		hint = conflict.Hint
 	}
 	s.e.note(ctx, "note absence", `
 insert into hubpg.absent (portal_id, table_name, object_type, last_error, hint)

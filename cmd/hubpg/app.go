@@ -97,6 +97,8 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuni
 
 // Run serves until ctx ends or a part fails for good. Everything it started has ended when it returns.
 func (a *App) Run(ctx context.Context) error {
+	a.log.Info("serving", slog.String("role", string(a.cfg.Role)), slog.String("version", version()),
+		slog.String("proxy", a.ProxyAddr()), slog.String("http", a.HTTPURL()))
 	g, run := errgroup.WithContext(ctx)
 	if a.http != nil {
 		listener := a.http
@@ -111,7 +113,6 @@ func (a *App) Run(ctx context.Context) error {
 		server := a.proxy
 		g.Go(func() error { return server.Run(run) })
 	}
-	a.log.Info("serving", slog.String("role", string(a.cfg.Role)), slog.String("version", version()))
 	err := g.Wait()
 	a.log.Info("stopped")
 	return endOf(ctx, err)

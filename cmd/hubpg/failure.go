@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"hubpg/hubapi"
+	"hubpg/internal/mirror"
 	"hubpg/internal/pgtest"
 	"hubpg/internal/status"
 	"hubpg/migrations"
@@ -87,6 +88,10 @@ func explainSetup(err error, f *failure) bool {
 		if e.Err != nil {
 			f.message += ": " + e.Err.Error()
 		}
+		return true
+	}
+	if e, ok := errors.AsType[*mirror.ConflictError](err); ok {
+		f.message, f.hint = e.Name+" already exists and "+e.Held, e.Hint
 		return true
 	}
 	switch {

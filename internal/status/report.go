@@ -43,14 +43,24 @@ type Table struct {
 	Error    string     `json:"error,omitempty"`
 	Hint     string     `json:"hint,omitempty"`
 	ErrorAt  *time.Time `json:"error_at,omitempty"`
+
+	waitsFor string // a table without which this one cannot be filled, and which cannot be filled itself
 }
 
+// selectTables reads hubpg.status, and for association tables the first of their two ends that cannot be filled.
 const selectTables = `
-select schema_name, table_name, kind, phase, rows, expected_rows, (progress / 100)::float8,
-       extract(epoch from eta)::float8, extract(epoch from lag)::float8, verified_at,
-       coalesce(last_error, ''), coalesce(hint, ''), error_at
-from hubpg.status
-order by schema_name, kind = 'association', kind = 'lookup', table_name`
+select s.schema_name, s.table_name, s.kind, s.phase, s.rows, s.expected_rows, (s.progress / 100)::float8,
+       extract(epoch from s.eta)::float8, extract(epoch from s.lag)::float8, s.verified_at,
+       coalesce(s.last_error, ''), coalesce(s.hint, ''), s.error_at, coalesce(ends.stuck, '')
+from hubpg.status s
+left join lateral (
+    select min(e.table_name) as stuck
+    from hubpg.objects o
+    join hubpg.objects e on e.portal_id = o.portal_id and e.table_name in (o.from_table, o.to_table)
+    where o.portal_id = s.portal_id and o.table_name = s.table_name and s.kind = 'association' and s.phase = 'new'
+    and e.phase in ('degraded', 'gone')
+) ends on true
+order by s.schema_name, array_position(array['object', 'association', 'lookup'], s.kind), s.table_name`
 
 // Read reads the report. It returns [ErrNoSchema] where hubpg has never run.
 func Read(ctx context.Context, q Querier) (*Report, error) {
@@ -61,7 +71,10 @@ func Read(ctx context.Context, q Querier) (*Report, error) {
 	r := &Report{At: time.Now().UTC()}
 	r.Tables, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Table, err error) {
 		err = row.Scan(&t.Schema, &t.Name, &t.Kind, &t.Phase, &t.Rows, &t.Expected, &t.Progress,
-			&t.ETA, &t.Lag, &t.Verified, &t.Error, &t.Hint, &t.ErrorAt)
+			&t.ETA, &t.Lag, &t.Verified, &t.Error, &t.Hint, &t.ErrorAt, &t.waitsFor)
+		if t.waitsFor != "" && t.Hint == "" {
+			t.Hint = "waits until " + t.waitsFor + " can be read"
+		}
 		return t, err
 	})
 	if err != nil {
@@ -87,7 +100,7 @@ func readError(err error) error {
 
 // Settled reports whether the first backfill of the table is over: complete, or given up until someone acts.
 func (t *Table) Settled() bool {
-	return t.Phase == "live" || t.Phase == "degraded" || t.Phase == "gone"
+	return t.Phase == "live" || t.Phase == "degraded" || t.Phase == "gone" || t.waitsFor != ""
 }
 
 // judge decides whether every table has its first content.

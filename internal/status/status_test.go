@@ -30,7 +30,9 @@ values (1, 'deals', 'backfill', '{"rows": 100, "of": 500, "seconds": 10}')`
 
 const degraded = `
 insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, phase, last_error, hint, error_at)
-values (1, 'quotes', 'object', '0-14', 'quotes', 'quote', 'degraded', 'scope <missing>', 'add the scope', now())`
+values (1, 'quotes', 'object', '0-14', 'quotes', 'quote', 'degraded', 'scope <missing>', 'add the scope', now());
+insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, phase, from_table, to_table)
+values (1, 'contacts_quotes', 'association', '0-1:0-14', 'contacts/quotes', 'contact_quote', 'new', 'contacts', 'quotes')`
 
 func database(t *testing.T, statements ...string) *pgxpool.Pool {
 	t.Helper()
