@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -185,9 +186,7 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 			for key, value := range good {
 				env[key] = value
 			}
-			for key, value := range test.change {
-				env[key] = value
-			}
+			maps.Copy(env, test.change)
 			c, err := load(t, "", env, test.args...)
 			if err == nil {
 				err = c.Validate()
