@@ -114,6 +114,9 @@ func TestMoreTiesThanASearchShows(t *testing.T) {
 	w.must(w.hub.StampAll(w.boats, 12_000, time.Now()))
 	start()
 	w.awaitEqual(120*time.Second, "boats")
+	if n := w.count(`select count(*) from hubpg.changes where table_name = 'boats'`); n != 0 {
+		t.Fatalf("%d events for stamps", n)
+	}
 }
 
 func TestMoreChangesInOneWindowThanASearchShows(t *testing.T) {

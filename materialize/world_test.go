@@ -438,8 +438,8 @@ func apply(rows map[int64]map[string]any, c *changes.Change) string {
 
 func replayed(ctx context.Context, tx pgx.Tx, t *catalog.Table, state map[int64]map[string]any) string {
 	rows, err := tx.Query(ctx, `
-select id, jsonb_strip_nulls(to_jsonb(t) - array['_overflow', '_read_at', 'updated_at'])
-from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t`)
+select id, jsonb_strip_nulls(to_jsonb(t) - array['_overflow', '_read_at', 'updated_at'] - $1::text[])
+from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t`, t.Stamps()) // which are in no change
 	if err != nil {
 		return err.Error()
 	}

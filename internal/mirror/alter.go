@@ -44,7 +44,7 @@ func (m *Mapper) plan(t *catalog.Table, def *ObjectDef) *plan {
 		p.compare(c, listed[c.Property])
 	}
 	if !m.c.IgnoreNew {
-		p.added = newColumns(names, fresh, used, false)
+		p.added = newColumns(t, names, fresh, used, false)
 		for _, c := range p.added {
 			p.change.Added = append(p.change.Added, c.Name)
 		}

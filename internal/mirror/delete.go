@@ -40,7 +40,7 @@ func (a *Applier) delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids [
 	var events []changes.Change
 	batch := &pgx.Batch{}
 	enter(batch, t.Schema, t.Name)
-	batch.Queue("delete from "+tableIdent(t)+" t where t.id = any($1) and t._read_at <= $2 returning t.id, "+flat, ids, readAt).
+	batch.Queue("delete from "+tableIdent(t)+" t where t.id = any($1) and t._read_at <= $2 returning t.id, "+flat(t), ids, readAt).
 		Query(func(rows pgx.Rows) error {
 			var id int64
 			var before json.RawMessage

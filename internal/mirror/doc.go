@@ -19,6 +19,12 @@
 // row's version alone, because the columns that were not asked for may be older than that version. Ids that a batch
 // could not be stored for are in [Result.Refused]. A deletion leaves a tombstone that wins over every read begun before it.
 //
+// # What is news
+//
+// HubSpot's own jobs touch whole accounts: a pipeline that is edited stamps every deal in it. Nothing a user keeps is
+// then different. The type's modified property and hs_lastmodifieddate ([catalog.Table.Stamps]) are therefore
+// bookkeeping, like updated_at: always stored, never in changed, before or after, and never an event of their own.
+//
 // # Concurrency
 //
 // Each call locks its table with an advisory lock until the transaction ends, so appliers of one table take turns.

@@ -14,8 +14,12 @@ import (
 const notifyChunk = 2000
 
 // flat renders a row of a table (under alias t) as the log shows it: columns with values only, those of _overflow
-// among the others, hubpg's own bookkeeping left out.
-const flat = "jsonb_strip_nulls((to_jsonb(t) - array['_overflow', '_read_at']) || coalesce(t._overflow, '{}'))"
+// among the others, hubpg's own bookkeeping and HubSpot's stamps left out.
+func flat(t *catalog.Table) string {
+	stamps := "array[" + list(t.Stamps(), ", ", quote) + "]::text[]"
+	return "jsonb_strip_nulls(((to_jsonb(t) - array['_overflow', '_read_at']) || coalesce(t._overflow, '{}')" +
+		" || jsonb_build_object('_unparsed', nullif(t._unparsed - " + stamps + ", '{}'))) - " + stamps + ")"
+}
 
 // arrivals reads the rows just copied as inserts, or as restores where the record had been deleted.
 func (a *Applier) arrivals(ctx context.Context, tx pgx.Tx, b *Batch, w workload) ([]changes.Change, error) {
@@ -34,7 +38,7 @@ select r.id,
        array(select n from unnest($2::text[]) with ordinality u(n, o) where r.after ? n order by o),
        r.after
 from (
-  select t.id, `+flat+` as after
+  select t.id, `+flat(b.Table)+` as after
   from `+tableIdent(b.Table)+` t
   where t.id = any($1)
 ) r

@@ -36,7 +36,7 @@ func merge(ctx context.Context, tx pgx.Tx, b *Batch, rows []*Row, readAt time.Ti
 			overflow = append(overflow, c.Name)
 		}
 	}
-	args := []any{ids, asked, overflow, b.Quiet}
+	args := []any{ids, asked, overflow, b.Quiet, b.Table.Stamps()}
 	if b.whole() {
 		args = append(args, readAt)
 	}
@@ -81,43 +81,53 @@ func stageTable(b *Batch) (name, create string) {
 }
 
 // mergeSQL is the statement that moves the staged rows. Its parameters: ids, names asked for, those of them that live
-// in _overflow, quiet, and for a whole batch the read time.
+// in _overflow, quiet, names of stamps, and for a whole batch the read time.
 //
-// Rows without a difference only get their new version, so that long values are not written again. All parts see the
-// table as it was before the statement, which is where the differences come from.
+// Rows without a difference only get their new version and stamps, so that long values are not written again. All parts
+// see the table as it was before the statement, which is where the differences come from.
 func mergeSQL(b *Batch, stage string) string {
 	// What the jsonb columns become: names that were asked for are replaced, all others stay.
 	const unparsed = "case when t._unparsed is null then s._unparsed else " +
 		"nullif((t._unparsed - $2::text[]) || coalesce(s._unparsed, '{}'), '{}') end"
 	const overflow = "case when t._overflow is null then s._overflow else " +
 		"nullif((t._overflow - $3::text[]) || coalesce(s._overflow, '{}'), '{}') end"
+	news := func(expression string) string { return "nullif((" + expression + ") - $5::text[], '{}')" }
 	var differs, set strings.Builder
-	fmt.Fprintf(&differs, "t._unparsed is distinct from %s\n   or t._overflow is distinct from %s", unparsed, overflow)
+	fmt.Fprintf(&differs, "%s is distinct from %s\n   or %s is distinct from %s",
+		news("t._unparsed"), news(unparsed), news("t._overflow"), news(overflow))
 	fmt.Fprintf(&set, "_unparsed = %s,\n    _overflow = %s", unparsed, overflow)
+	moved, stamped := stampsSQL(b, unparsed, overflow)
 	for _, c := range b.Columns {
 		if !c.Overflow {
 			name := ident(c.Name)
-			fmt.Fprintf(&differs, "\n   or t.%s is distinct from s.%s", name, name)
+			if !b.Table.Stamp(c.Property) {
+				fmt.Fprintf(&differs, "\n   or t.%s is distinct from s.%s", name, name)
+			}
 			fmt.Fprintf(&set, ",\n    %s = s.%s", name, name)
 		}
 	}
-	const moved = "created_at = coalesce(s.created_at, t.created_at), updated_at = s.updated_at, _read_at = $5"
-	touch := ""
 	if b.whole() {
-		fmt.Fprintf(&set, ",\n    %s", moved)
+		const version = "created_at = coalesce(s.created_at, t.created_at), updated_at = s.updated_at, _read_at = $6"
+		fmt.Fprintf(&set, ",\n    %s", version)
+		moved, stamped = append(moved, version), "true"
+	}
+	touch := ""
+	if len(moved) > 0 {
 		touch = `, touched as (
   update ` + tableIdent(b.Table) + ` t
-  set ` + moved + `
+  set ` + strings.Join(moved, ",\n      ") + `
   from ` + stage + ` s
   where t.id = s.id and t.id = any($1) and not exists (select from diff where diff.id = t.id)
+  and (` + stamped + `)
 )`
 	}
 	return `
 with diff as materialized (
   select t.id,
-         case when $4 then null else (to_jsonb(t) - '_overflow') || coalesce(t._overflow, '{}') end as old,
+         case when $4 then null else (to_jsonb(t) - '_overflow') || coalesce(t._overflow, '{}')
+              || jsonb_build_object('_unparsed', ` + news("t._unparsed") + `) end as old,
          case when $4 then null else (to_jsonb(s) - '_overflow') || coalesce(s._overflow, '{}')
-              || jsonb_build_object('_unparsed', ` + unparsed + `) end as new
+              || jsonb_build_object('_unparsed', ` + news(unparsed) + `) end as new
   from ` + tableIdent(b.Table) + ` t
   join ` + stage + ` s on s.id = t.id
   where t.id = any($1)
@@ -135,7 +145,34 @@ cross join lateral (
          jsonb_object_agg(n, coalesce(d.old -> n, 'null')) as before,
          jsonb_object_agg(n, coalesce(d.new -> n, 'null')) as after
   from unnest($2::text[] || '_unparsed'::text) with ordinality u(n, o)
-  where nullif(d.old -> n, 'null') is distinct from nullif(d.new -> n, 'null')
+  where n <> all($5) and nullif(d.old -> n, 'null') is distinct from nullif(d.new -> n, 'null')
 ) c
 order by d.id`
+}
+
+// stampsSQL lists the assignments that bring a batch's stamps up to date in rows without another difference, and the
+// condition under which one of them changes something.
+func stampsSQL(b *Batch, unparsed, overflow string) (set []string, differs string) {
+	var conditions []string
+	inside := false
+	for _, c := range b.Columns {
+		switch {
+		case !b.Table.Stamp(c.Property):
+		case c.Overflow:
+			inside = true
+		default:
+			name := ident(c.Name)
+			set = append(set, name+" = s."+name)
+			conditions = append(conditions, "t."+name+" is distinct from s."+name)
+		}
+	}
+	if inside {
+		set = append(set, "_overflow = "+overflow)
+		conditions = append(conditions, "t._overflow is distinct from "+overflow)
+	}
+	if len(set) > 0 { // a stamp may be no timestamp
+		set = append(set, "_unparsed = "+unparsed)
+		conditions = append(conditions, "t._unparsed is distinct from "+unparsed)
+	}
+	return set, strings.Join(conditions, " or ")
 }

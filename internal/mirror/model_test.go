@@ -71,11 +71,33 @@ func (m *model) remove(id int64, readAt int) {
 	m.graves[id] = max(m.graves[id], readAt)
 }
 
-// modelDef has columns of several kinds, and one in _overflow (made so by the test).
+// modelDef has columns of several kinds, two in _overflow (made so by the test), and both stamps.
 func modelDef() *mirror.ObjectDef {
 	def := contacts()
-	def.Properties = append(def.Properties, mirror.PropertyDef{Name: "extra", Type: "number"}, mirror.PropertyDef{Name: "note", Type: "string"})
+	def.Properties = append(def.Properties, mirror.PropertyDef{Name: "extra", Type: "number"}, mirror.PropertyDef{Name: "note", Type: "string"},
+		mirror.PropertyDef{Name: "lastmodifieddate", Type: "datetime"}, mirror.PropertyDef{Name: "hs_lastmodifieddate", Type: "datetime"})
 	return def
+}
+
+// withoutStamps drops what the log leaves out.
+func withoutStamps(rows map[int64]map[string]any) map[int64]map[string]any {
+	out := map[int64]map[string]any{}
+	for id, row := range rows {
+		row = maps.Clone(row)
+		for _, stamp := range []string{"lastmodifieddate", "hs_lastmodifieddate"} {
+			delete(row, stamp)
+			if unparsed, ok := row["_unparsed"].(map[string]any); ok {
+				unparsed = maps.Clone(unparsed)
+				delete(unparsed, stamp)
+				row["_unparsed"] = unparsed
+				if len(unparsed) == 0 {
+					delete(row, "_unparsed")
+				}
+			}
+		}
+		out[id] = row
+	}
+	return out
 }
 
 // modelValue draws a value for a kind, now and then one that does not parse.
@@ -217,7 +239,7 @@ func TestAnyHistoryLeavesTheNewestVersions(t *testing.T) {
 		def := modelDef()
 		def.ObjectType, def.Name, def.Custom = fmt.Sprintf("2-%d", number), fmt.Sprintf("history_%d", number), true
 		table := m.ensure(def)
-		m.exec("update hubpg.columns set placement = 'overflow' where table_name = $1 and property in ('extra', 'note')", table.Name)
+		m.exec("update hubpg.columns set placement = 'overflow' where table_name = $1 and property in ('extra', 'note', 'hs_lastmodifieddate')", table.Name)
 		m.exec("update hubpg.objects set catalog_version = catalog_version + 1 where table_name = $1", table.Name)
 		m.exec("truncate hubpg.changes")
 		m.exec("update hubpg.change_counter set last = 0")
@@ -243,7 +265,7 @@ func TestAnyHistoryLeavesTheNewestVersions(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			if diff := cmp.Diff(got, replayed); diff != "" {
+			if diff := cmp.Diff(withoutStamps(got), replayed); diff != "" {
 				rt.Fatalf("log is not the table: %s", diff)
 			}
 		}

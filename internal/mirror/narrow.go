@@ -88,9 +88,12 @@ func leastUsed(t *catalog.Table, usage map[string]int64) []catalog.Column {
 	var columns []catalog.Column
 	width := 0
 	for _, c := range t.Columns {
-		if !c.Overflow {
+		if c.Overflow {
+			continue
+		}
+		width += c.Kind.Width()
+		if !t.Stamp(c.Property) {
 			columns = append(columns, c)
-			width += c.Kind.Width()
 		}
 	}
 	slices.Reverse(columns)

@@ -126,7 +126,7 @@ func (m *Mapper) create(ctx context.Context, tx pgx.Tx, def *ObjectDef) (*catalo
 	if err := m.absent(ctx, tx, t.Name); err != nil {
 		return nil, SchemaChange{}, err
 	}
-	t.Columns = newColumns(catalog.NewColumnNames(), live(def.Properties), 0, true)
+	t.Columns = newColumns(t, catalog.NewColumnNames(), live(def.Properties), 0, true)
 	if err := script(ctx, tx, createTableSQL(t, "HubSpot "+cmp.Or(def.Label, def.Name))); err != nil {
 		return nil, SchemaChange{}, err
 	}
@@ -172,14 +172,16 @@ func live(properties []PropertyDef) []PropertyDef {
 }
 
 // newColumns gives columns to properties. used is how many columns the table has already; the properties that do not
-// fit go to _overflow, hidden ones first, then read-only ones, then the last.
-func newColumns(names *catalog.Names, properties []PropertyDef, used int, filled bool) []catalog.Column {
+// fit go to _overflow, hidden ones first, then read-only ones, then the last; stamps, which every record has, never.
+func newColumns(stamps *catalog.Table, names *catalog.Names, properties []PropertyDef, used int, filled bool) []catalog.Column {
 	order := make([]int, len(properties))
 	for i := range order {
 		order[i] = i
 	}
 	rank := func(p *PropertyDef) int {
 		switch {
+		case stamps.Stamp(p.Name):
+			return -1
 		case p.Hidden:
 			return 2
 		case p.ReadOnly || p.Calculated:

@@ -31,7 +31,7 @@ func (e *WideRowError) Unwrap() error { return e.Err }
 
 // Upsert stores a batch. Rows that are not in the table go straight into it by COPY; rows that are there, and older,
 // are staged and merged; rows that lose are counted as stale. Unless the batch is quiet, every row of which a kept
-// column changed adds one change to the log (updated_at and _read_at are not kept columns in this sense).
+// column changed adds one change to the log (updated_at, _read_at and stamps are not kept columns in this sense).
 func (a *Applier) Upsert(ctx context.Context, tx pgx.Tx, b *Batch) (Result, error) {
 	var res Result
 	if err := b.check(); err != nil {
