@@ -136,6 +136,34 @@ func (e *UnavailableError) Error() string {
 // Unwrap returns the last attempt's error.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
+// AmbiguousError says that a write went out and that no readable answer came back: HubSpot may have run it, wholly, in
+// part, or not at all. It was not repeated. The caller finds out by reading the records concerned.
+type AmbiguousError struct {
+	Err           error // what became of the answer; may unwrap to *UnavailableError or *APIError
+	CorrelationID string
+	SentAt        time.Time // just before it was sent
+	Hint          string
+}
+
+// Error returns the cause's text.
+func (e *AmbiguousError) Error() string { return "outcome of a write is not known: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *AmbiguousError) Unwrap() error { return e.Err }
+
+// SplitError says that HubSpot refused a batch as a whole: nothing of it was written, and which rows are to blame is not
+// known. The caller sends halves, or single rows, to find out. It unwraps to the type of the refusal.
+type SplitError struct {
+	Err  error // *ValidationError, *ConflictError, *NotFoundError or *TooLargeError
+	Rows int   // inputs of the batch
+}
+
+// Error returns the cause's text.
+func (e *SplitError) Error() string { return fmt.Sprintf("batch of %d refused: %v", e.Rows, e.Err) }
+
+// Unwrap returns the refusal.
+func (e *SplitError) Unwrap() error { return e.Err }
+
 // Hint returns what an operator should do about err; "" when there is nothing to say.
 func Hint(err error) string {
 	if e, ok := errors.AsType[*ScopeError](err); ok {
@@ -151,6 +179,9 @@ func Hint(err error) string {
 		return e.Hint
 	}
 	if e, ok := errors.AsType[*UnavailableError](err); ok {
+		return e.Hint
+	}
+	if e, ok := errors.AsType[*AmbiguousError](err); ok {
 		return e.Hint
 	}
 	return ""

@@ -23,6 +23,7 @@ type BatchResult struct {
 }
 
 type batchReadBody struct {
+	IDProperty string       `json:"idProperty,omitzero"`
 	Inputs     []batchInput `json:"inputs"`
 	Properties []string     `json:"properties"`
 	History    []string     `json:"propertiesWithHistory"`
@@ -63,6 +64,52 @@ func (c *Client) BatchRead(ctx context.Context, objectType string, ids []int64, 
 		return nil, &APIError{Status: http.StatusNoContent, Method: r.method, Path: r.path, Message: "empty answer to a batch read"}
 	}
 	return newBatchResult(ids, out, r.readAt), nil
+}
+
+// KeyedResult is the answer to BatchReadBy.
+type KeyedResult struct {
+	Records map[string]Record // by the key asked for; a key without a record is not in it
+	ReadAt  time.Time         // just before the request was sent
+}
+
+// BatchReadBy returns live records by the value of a unique property, at most MaxPage: how the creator of a record whose
+// answer was lost learns whether it exists. Keys must not repeat; HubSpot compares them without regard to case.
+func (c *Client) BatchReadBy(
+	ctx context.Context, objectType, idProperty string, keys []string, p *Projection,
+) (*KeyedResult, error) {
+	if len(keys) == 0 || len(keys) > MaxPage || idProperty == "" {
+		return nil, fmt.Errorf("batch read %s by %q: %d keys, want 1 to %d", objectType, idProperty, len(keys), MaxPage)
+	}
+	wide := NewProjection(append(p.Names(), idProperty))
+	b := batchReadBody{IDProperty: idProperty, Properties: wide.Names(), History: []string{}}
+	asked := make(map[string]string, len(keys))
+	for _, key := range keys {
+		b.Inputs = append(b.Inputs, batchInput{key})
+		asked[fold(key)] = key
+	}
+	body, err := json.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("encode batch read: %w", err)
+	}
+	r := read(FamilyObject, http.MethodPost, c.versions.objects()+"/"+segment(objectType)+"/batch/read")
+	r.body = body
+	var out *recordsBody
+	r.decode = func(body []byte) (err error) {
+		out, err = decodeRecords(body, wide, len(keys))
+		return err
+	}
+	if err := c.call(ctx, r); err != nil {
+		return nil, err
+	}
+	res := &KeyedResult{Records: make(map[string]Record, len(out.records)), ReadAt: r.readAt}
+	slot, _ := wide.Slot(idProperty)
+	for _, rec := range out.records {
+		if key, ok := asked[fold(string(rec.Values[slot]))]; ok {
+			rec.Values = rec.Values[:p.Len():p.Len()]
+			res.Records[key] = rec
+		}
+	}
+	return res, nil
 }
 
 // newBatchResult sorts the ids asked for by what HubSpot said about them.

@@ -29,7 +29,7 @@ type traceLayer struct {
 func (l *traceLayer) RoundTrip(req *http.Request) (*http.Response, error) {
 	r := requestOf(req)
 	req.Header.Set("User-Agent", l.userAgent) // req is this attempt's own copy
-	r.readAt = time.Now()
+	r.readAt, r.open = time.Now(), true
 	resp, err := l.next.RoundTrip(req)
 	call := Call{
 		Family: r.family, Class: r.class, Method: r.method, Path: r.template,

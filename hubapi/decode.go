@@ -27,6 +27,15 @@ type recordsBody struct {
 	after   string
 	total   int
 	errs    []errorEntry
+
+	extras    []writeExtra // of answers to writes, one per record
+	numErrors int
+}
+
+// writeExtra is what the answer to a write says about a record besides its content.
+type writeExtra struct {
+	trace string
+	isNew bool
 }
 
 // mergedIDs is the value of hs_merged_object_ids of a record.
@@ -48,18 +57,45 @@ type recordDecoder struct {
 	arena arena
 	slots [][]byte // values not yet given to records
 	out   recordsBody
-	hint  int // expected number of records
+	hint  int  // expected number of records
+	write bool // the body answers a write
 }
 
 // decodeRecords reads a page of records; expect is the number of records asked for.
 func decodeRecords(body []byte, p *Projection, expect int) (*recordsBody, error) {
-	d := &recordDecoder{
+	d := newRecordDecoder(body, p, expect)
+	return d.whole(func() error { return d.object(d.member) })
+}
+
+// decodeWritten reads the answer to a batch write.
+func decodeWritten(body []byte, p *Projection, expect int) (*recordsBody, error) {
+	d := newRecordDecoder(body, p, expect)
+	d.write = true
+	return d.whole(func() error { return d.object(d.member) })
+}
+
+// decodeRecord reads an answer that is one record.
+func decodeRecord(body []byte, p *Projection) (Record, error) {
+	d := newRecordDecoder(body, p, 1)
+	b, err := d.whole(d.record)
+	if err != nil {
+		return Record{}, err
+	}
+	return b.records[0], nil
+}
+
+func newRecordDecoder(body []byte, p *Projection, expect int) *recordDecoder {
+	return &recordDecoder{
 		dec:   jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
 		p:     p,
 		hint:  max(1, min(expect, 1000)),
 		arena: arena{chunk: max(1<<10, len(body)/8)},
 	}
-	if err := d.object(d.member); err != nil {
+}
+
+// whole reads the body with value and nothing after it.
+func (d *recordDecoder) whole(value func() error) (*recordsBody, error) {
+	if err := value(); err != nil {
 		return nil, err
 	}
 	if _, err := d.dec.ReadToken(); !errors.Is(err, io.EOF) {
@@ -132,14 +168,9 @@ func (d *recordDecoder) member(name []byte) error {
 	case "paging":
 		return d.paging()
 	case "total":
-		v, err := d.dec.ReadValue()
-		if err != nil {
-			return err
-		}
-		if d.out.total, err = strconv.Atoi(string(bare(v))); err != nil {
-			return unexpected("read total: %w", err)
-		}
-		return nil
+		return d.count(&d.out.total)
+	case "numErrors":
+		return d.count(&d.out.numErrors)
 	case "errors":
 		v, err := d.dec.ReadValue()
 		if err != nil {
@@ -149,6 +180,17 @@ func (d *recordDecoder) member(name []byte) error {
 		return err
 	}
 	return d.dec.SkipValue()
+}
+
+func (d *recordDecoder) count(n *int) error {
+	v, err := d.dec.ReadValue()
+	if err != nil {
+		return err
+	}
+	if *n, err = strconv.Atoi(string(bare(v))); err != nil {
+		return unexpected("read count: %w", err)
+	}
+	return nil
 }
 
 func (d *recordDecoder) paging() error {
@@ -175,6 +217,7 @@ func (d *recordDecoder) paging() error {
 func (d *recordDecoder) record() error {
 	rec := Record{Values: d.row()}
 	var merged []byte
+	var extra writeExtra
 	err := d.object(func(name []byte) error {
 		if string(name) == "properties" {
 			var err error
@@ -184,6 +227,19 @@ func (d *recordDecoder) record() error {
 		v, err := d.dec.ReadValue()
 		if err != nil {
 			return err
+		}
+		if d.write {
+			switch string(name) {
+			case "new":
+				extra.isNew = v.Kind() == 't'
+			case "objectWriteTraceId":
+				if v.Kind() != 'n' {
+					extra.trace, err = scalar(v)
+				}
+			}
+			if err != nil {
+				return err
+			}
 		}
 		return rec.set(name, v)
 	})
@@ -195,6 +251,9 @@ func (d *recordDecoder) record() error {
 	}
 	if len(merged) > 0 {
 		d.out.merged = append(d.out.merged, mergedIDs{into: rec.ID, ids: merged})
+	}
+	if d.write {
+		d.out.extras = append(d.out.extras, extra)
 	}
 	d.out.records = append(d.out.records, rec)
 	return nil

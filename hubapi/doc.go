@@ -11,8 +11,10 @@
 //	*ConflictError     the record exists already, or another writer was first
 //	*TooLargeError     ask for less: fewer properties, fewer records
 //	*UnavailableError  HubSpot, or the way to it, is down; tries are used up
+//	*AmbiguousError    a write went out and no readable answer came: read the records to learn what became of it
+//	*SplitError        a batch was refused as a whole: send its halves to find the rows to blame
 //
-// Each of them unwraps to *APIError where HubSpot answered at all. No error and no log line holds a token.
+// Most of them unwrap to *APIError where HubSpot answered at all. No error and no log line holds a token.
 //
 // Flow. Every call takes one path, a chain of http.RoundTrippers:
 //
@@ -24,7 +26,10 @@
 //	          └ the only layer that repeats: by the policy of the answer, within a bounded number of tries
 //
 // Retry stands outermost, since a repeated attempt costs quota like a first one. A read (GET, batch/read, search) is
-// repeated after any failure that may pass; a write that creates something only when HubSpot certainly did not run it.
+// repeated after any failure that may pass; a write only when HubSpot certainly did not run it.
+//
+// Batch writes give every input its own outcome, whatever the version's way to say so (207, or 200 with errors): each
+// input carries a trace id, so that a bad row fails alone.
 //
 // Record pages are decoded from the bytes on the wire straight into slots of a [Projection], without a map per record.
 // Values are text as HubSpot sends it; typing them is the caller's business. A page of 100 records × 150 properties takes
@@ -33,6 +38,10 @@
 //
 // Concurrency: a Client, a Projection and the table of [StandardTypes] may be used by any number of goroutines. Pages
 // and results belong to the caller.
+//
+//	limits of a call                     records   associations
+//	listing, batch read, batch write     100       1,000 read, 2,000 written, 100 ended
+//	search                               200 a page, 10,000 a query
 //
 // What it does not do: it keeps no state between calls but connections and the token, splits no batch, and knows nothing
 // of where the data goes.

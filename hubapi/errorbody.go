@@ -30,6 +30,8 @@ type errorEntry struct {
 	SubCategory any      `json:"subCategory"`
 	In          string   `json:"in"`
 	Context     contexts `json:"context"`
+
+	Errors []errorEntry `json:"errors"` // of one row of a batch: its reasons
 }
 
 // contexts is a map of lists in which HubSpot sometimes writes a bare value.
@@ -116,17 +118,7 @@ func (e *APIError) parse(body []byte) {
 	}
 	e.Context = b.Context.lists()
 	for _, entry := range b.Errors {
-		d := Detail{
-			Code: entry.Code, SubCategory: text(entry.SubCategory), Message: clip(entry.Message, maxMessage),
-			Context: entry.Context.lists(),
-		}
-		if d.Code == "" {
-			d.Code = entry.Category
-		}
-		d.Property = first(d.Context["propertyName"])
-		if d.Property == "" {
-			d.Property = entry.In
-		}
+		d := entry.detail()
 		e.Details = append(e.Details, d)
 		e.Scopes = append(e.Scopes, d.Context["requiredGranularScopes"]...)
 		e.Scopes = append(e.Scopes, d.Context["requiredScopes"]...)
@@ -137,6 +129,21 @@ func (e *APIError) parse(body []byte) {
 		e.Details = detailsInMessage(b.Message)
 	}
 	e.Policy = policy(b)
+}
+
+// detail returns the entry as one reason of a refusal.
+func (e *errorEntry) detail() Detail {
+	d := Detail{
+		Code: e.Code, SubCategory: text(e.SubCategory), Message: clip(e.Message, maxMessage), Context: e.Context.lists(),
+	}
+	if d.Code == "" {
+		d.Code = e.Category
+	}
+	d.Property = first(d.Context["propertyName"])
+	if d.Property == "" {
+		d.Property = e.In
+	}
+	return d
 }
 
 // maxMessage bounds what is kept of HubSpot's texts; the list of allowed options of a property can be very long.

@@ -88,13 +88,19 @@ func (o ListOptions) query() string {
 		b = append(append(b, "&after="...), url.QueryEscape(o.After)...)
 	}
 	if o.Projection.Len() > 0 {
-		b = append(b, "&properties="...)
-		for i, name := range o.Projection.names {
-			if i > 0 {
-				b = append(b, ',') // legal in a query as it is, and a third as long
-			}
-			b = append(b, url.QueryEscape(name)...)
+		b = append(append(b, "&properties="...), o.Projection.queryList()...)
+	}
+	return string(b)
+}
+
+// queryList names the properties for a URL.
+func (p *Projection) queryList() string {
+	var b []byte
+	for i, name := range p.names {
+		if i > 0 {
+			b = append(b, ',') // legal in a query as it is, and a third as long
 		}
+		b = append(b, url.QueryEscape(name)...)
 	}
 	return string(b)
 }

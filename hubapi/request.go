@@ -21,8 +21,10 @@ type request struct {
 	replay   bool // may be sent again after a failure that does not tell whether HubSpot ran it
 	decode   func(body []byte) error
 
-	attempt int       // number of the attempt under way, from 1
-	readAt  time.Time // just before the last attempt was sent
+	attempt     int       // number of the attempt under way, from 1
+	readAt      time.Time // just before the last attempt was sent
+	open        bool      // an attempt went out and nothing said yet that HubSpot did not run it
+	correlation string    // of the answer
 }
 
 type requestKey struct{}
@@ -50,6 +52,11 @@ func (r *request) fresh(ctx context.Context, req *http.Request) *http.Request {
 // read returns a call without side effects.
 func read(family, method, path string) *request {
 	return &request{family: family, method: method, path: path, template: path, replay: true}
+}
+
+// write returns a call with side effects: it is repeated only when HubSpot certainly did not run it.
+func write(family, method, path string) *request {
+	return &request{family: family, method: method, path: path, template: path}
 }
 
 // segment escapes one path segment: an object type given by name, type id or qualified name.

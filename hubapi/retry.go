@@ -63,7 +63,9 @@ func (l *retryLayer) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := backoff.Retry(ctx, func() (*http.Response, error) {
 		r.attempt++
+		r.open = false
 		resp, err := l.attempt(req, r)
+		r.open = r.open && unclear(err)
 		s.outcome(r, err)
 		return resp, err
 	}, backoff.WithBackOff(s), backoff.WithMaxElapsedTime(l.policy.Elapsed), backoff.WithNotify(repeat))
@@ -80,6 +82,7 @@ func (l *retryLayer) attempt(req *http.Request, r *request) (*http.Response, err
 		return nil, err
 	}
 	body := bodyOf(resp)
+	r.correlation = clip(resp.Header.Get("X-Hubspot-Correlation-Id"), 100)
 	err = answerError(req, resp, body)
 	if err == nil && r.decode != nil {
 		if err = r.decode(body); err != nil {
@@ -172,6 +175,16 @@ func (s *schedule) limitPause(err error) time.Duration {
 
 // verdict wraps the last error in the type of what the caller must do.
 func (s *schedule) verdict(ctx context.Context, r *request, err error) error {
+	if r.open && !r.replay {
+		return &AmbiguousError{
+			Err: fmt.Errorf("hubspot %s %s: %w", r.method, r.template, s.unfinished(ctx, r, err)), CorrelationID: r.correlation, SentAt: r.readAt,
+		}
+	}
+	return s.unfinished(ctx, r, err)
+}
+
+// unfinished wraps the last error for a call that changed nothing, or that may be repeated by its caller.
+func (s *schedule) unfinished(ctx context.Context, r *request, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("call hubspot %s %s: %w", r.method, r.template, cause)
 	}
@@ -211,6 +224,18 @@ const (
 	unsent                   // HubSpot never saw it
 	ambiguous                // HubSpot may have run it
 )
+
+// unclear says that an attempt which went out ended without a word on whether HubSpot ran it: a lost, cut or unreadable
+// answer.
+func unclear(err error) bool {
+	if err == nil {
+		return false
+	}
+	if _, ok := errors.AsType[*contentError](err); ok {
+		return true
+	}
+	return errors.Is(err, errBodyLimit) || failureOf(err) == ambiguous
+}
 
 // failureOf does not ask for context errors: a dial timeout looks like one, and backoff.Retry looks at the context itself.
 func failureOf(err error) failure {
