@@ -78,35 +78,13 @@ func (s *step) widen(ctx context.Context, t *target) error {
 	return s.commit(ctx, t.name(), move{cursor: c, position: p}, nil)
 }
 
-// beginBackfill asks how much there is and cuts the ids into ranges.
+// beginBackfill stores the first position, and how much there is to expect.
 func (s *step) beginBackfill(ctx context.Context, t *target, c *cursor, p *backfillPosition) error {
-	// A search knows the count and the newest id in one call, a listing the oldest. All are hints: wrong ones cost calls,
-	// not rows, so a search that fails is done without.
-	var smallest, largest, total int64
-	res, err := s.search(ctx, t.table.Path, hubapi.SearchRequest{
-		Sorts: []hubapi.Sort{{Property: "hs_object_id", Descending: true}}, Limit: 1,
-	})
-	if _, throttled := errors.AsType[*hubapi.RateError](err); throttled || ctx.Err() != nil {
-		return err
-	}
-	if err == nil {
-		total = int64(res.Total)
-		if len(res.Records) > 0 {
-			largest = res.Records[0].ID
-		}
-	}
-	oldest, err := s.list(ctx, t.table.Path, hubapi.ListOptions{Limit: 1})
+	total, err := s.e.usage(ctx, s, t)
 	if err != nil {
 		return err
 	}
-	if len(oldest.Records) > 0 {
-		smallest = oldest.Records[0].ID
-	}
-	n := s.e.cfg.Fetchers
-	if total < int64(n)*minSplit {
-		n = 1
-	}
-	p.Ranges = newRanges(smallest, largest, n).spans
+	p.Ranges = newRanges().spans
 	p.Wide = !s.client.FitsURL(t.table.Path, t.projection)
 	return s.commit(ctx, t.name(), move{cursor: c, position: p, expected: total}, nil)
 }
@@ -328,7 +306,11 @@ func (f *filling) advance(group []*idPage) (*mirror.Batch, *backfillPosition) {
 		if batch.ReadAt.IsZero() || page.readAt.Before(batch.ReadAt) {
 			batch.ReadAt = page.readAt
 		}
-		page.span.read(page.from, page.upTo, len(page.records), page.last)
+		first := page.from
+		if len(page.records) > 0 {
+			first = page.records[0].ID
+		}
+		page.span.read(first, page.upTo, len(page.records), page.last)
 		f.position.Rows += int64(count)
 	}
 	p := f.position

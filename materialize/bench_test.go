@@ -9,8 +9,120 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/hubapi"
+	"hubpg/internal/budget"
 	"hubpg/internal/sandbox"
+	"hubpg/materialize"
 )
+
+// guard is how unevenly calls may travel to a server on the same machine.
+const guard = 50 * time.Millisecond
+
+// budgeted makes cfg draw on a budget with a share of the account's quota.
+func (w *world) budgeted(cfg *materialize.Config, share float64) *budget.Budget {
+	w.t.Helper()
+	b := budget.New(cfg.Pool, budget.Config{PortalID: sandbox.DefaultPortalID, Share: share, Burst: 190, Association: 150, Guard: guard})
+	client, err := hubapi.New(w.url, hubapi.StaticToken("sandbox"), hubapi.WithLimiter(b))
+	w.must(err)
+	cfg.Client = client
+	return b
+}
+
+// BenchmarkBackfillUnderLimits reports which part of the calls that the budget allows in the time a backfill makes, with
+// HubSpot's limits on and 200 ms latency.
+//
+//	go test ./materialize -run '^$' -bench BackfillUnderLimits -benchtime 1x
+func BenchmarkBackfillUnderLimits(b *testing.B) {
+	const share = 1.0 / 3
+	for b.Loop() {
+		w := newWorld(b, sandbox.Config{Contacts: 12_000, Limits: true, Latency: 200 * time.Millisecond})
+		cfg := w.config()
+		cfg.Objects, cfg.BackfillEvents, cfg.Pace, cfg.Fetchers = []string{"contacts"}, false, slowSweeps(), 8
+		w.budgeted(&cfg, share)
+		stop := w.start(cfg)
+		eventually(b, time.Minute, func() string {
+			if w.hub.Stats().ByFamily["list"] < 10 {
+				return "backfill has not begun"
+			}
+			return ""
+		})
+		// The first calls come out of the burst that an idle account has saved up.
+		from, start := w.hub.Stats(), time.Now()
+		time.Sleep(12 * time.Second)
+		to, took := w.hub.Stats(), time.Since(start)
+		calls := to.ByFamily["list"] - from.ByFamily["list"]
+		others := to.Calls - from.Calls - calls - (to.ByFamily["search"] - from.ByFamily["search"]) -
+			(to.ByFamily["associations"] - from.ByFamily["associations"])
+		allowed := 19.0*share*took.Seconds() - float64(others)
+		b.ReportMetric(100*float64(calls)/allowed, "%-of-share")
+		b.ReportMetric(float64(to.Violations["burst"]), "over-limit")
+		stop()
+	}
+}
+
+// BenchmarkFollowTwentyTypes measures the time from a change to its row in the change log for 20 busy object types on
+// one third of the search quota, with HubSpot's limits on and 200 ms latency.
+//
+//	go test ./materialize -run '^$' -bench FollowTwentyTypes -benchtime 1x
+func BenchmarkFollowTwentyTypes(b *testing.B) {
+	const types, share, lasting = 20, 1.0 / 3, 90 * time.Second
+	for b.Loop() {
+		w := newWorld(b, sandbox.Config{Contacts: 10, Limits: true, Latency: 200 * time.Millisecond})
+		cfg := w.config()
+		cfg.Pace, cfg.BackfillEvents = materialize.Pace{Pairs: time.Hour}, false
+		paths, ids := []string{}, map[string][]int64{}
+		for i := range types {
+			name := fmt.Sprintf("busy_%02d", i)
+			typeID, err := w.hub.AddObjectType(sandbox.SchemaDef{
+				Name: name, SingularLabel: name, PluralLabel: name, PrimaryDisplayProperty: "name",
+				Properties: []sandbox.PropertyDef{{Name: "name", Label: "Name", Type: "string", FieldType: "text"}},
+			})
+			w.must(err)
+			paths, cfg.Objects = append(paths, typeID), append(cfg.Objects, name)
+			for range 20 {
+				id, err := w.hub.Create(typeID, map[string]string{"name": "new"})
+				w.must(err)
+				ids[typeID] = append(ids[typeID], id)
+			}
+		}
+		w.budgeted(&cfg, share)
+		w.start(cfg)
+		w.awaitLive(5*time.Minute, cfg.Objects...)
+		sent := map[string]time.Time{}
+		begun, n := time.Now(), 0
+		searches := w.hub.Stats().ByFamily["search"]
+		for time.Since(begun) < lasting {
+			for _, path := range paths { // each type changes once a second
+				n++
+				name := fmt.Sprint("change ", n)
+				sent[name] = time.Now()
+				w.must(w.hub.Update(path, ids[path][n/types%20], map[string]string{"name": name}))
+			}
+			time.Sleep(time.Until(begun.Add(time.Duration(n/types) * time.Second)))
+		}
+		searches = w.hub.Stats().ByFamily["search"] - searches
+		time.Sleep(20 * time.Second)
+		rows, err := w.pool.Query(context.Background(), `select after ->> 'name', at from hubpg.changes where after ->> 'name' like 'change %'`)
+		w.must(err)
+		var (
+			name string
+			at   time.Time
+			took []time.Duration
+		)
+		_, err = pgx.ForEachRow(rows, []any{&name, &at}, func() error {
+			took = append(took, at.Sub(sent[name]))
+			return nil
+		})
+		w.must(err)
+		slices.Sort(took)
+		b.ReportMetric(took[len(took)/2].Seconds(), "s-p50")
+		b.ReportMetric(took[len(took)*95/100].Seconds(), "s-p95")
+		b.ReportMetric(float64(searches)/lasting.Seconds(), "searches/s")
+		b.ReportMetric(float64(w.hub.Stats().Violations["search"]), "over-limit")
+	}
+}
 
 // BenchmarkBackfill fills contacts from a simulated account without limits, end to end in one process with it.
 // HUBPG_BENCH_CONTACTS sets how many (20,000 by default; the bar is set for 100,000).

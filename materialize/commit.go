@@ -49,12 +49,16 @@ where portal_id = $1 and table_name = $2 and phase <> 'live'`
 func (s *step) commit(
 	ctx context.Context, table string, m move, work func(tx pgx.Tx, quiet bool) (mirror.Result, error),
 ) error {
-	var result mirror.Result
+	var (
+		result mirror.Result
+		at     string
+	)
 	err := pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
 		phase, err := s.fence(ctx, tx, table, m, work != nil)
 		if err != nil {
 			return err
 		}
+		at = phase
 		if work != nil {
 			quiet := phase != phaseLive && !s.e.cfg.BackfillEvents
 			if result, err = work(tx, quiet); err != nil {
@@ -73,11 +77,21 @@ func (s *step) commit(
 		s.e.tables.forget()
 		return errSchemaMoved
 	}
+	if wide, ok := errors.AsType[*mirror.WideRowError](err); ok {
+		if _, err := s.e.mapper.Narrow(ctx, s.e.cfg.Pool, wide.Table); err != nil {
+			return err
+		}
+		s.e.tables.forget()
+		return errSchemaMoved
+	}
 	if err != nil {
 		return err
 	}
 	if m.cursor != nil {
 		m.cursor.moved()
+	}
+	if s.args.Table == table {
+		s.phase = at
 	}
 	s.rows.Add(int64(result.Inserted + result.Updated + result.Deleted))
 	return nil

@@ -32,6 +32,7 @@ type Engine struct {
 	running *running
 	faults  *faults
 	pause   *pause
+	counts  usage
 }
 
 // New checks the configuration. Nothing is started and nobody is called before Run.

@@ -15,6 +15,8 @@ const (
 	clockSkew = 2 * time.Minute
 	// shortOverlap is what the overlap shrinks to while so much changes that looking back costs extra pages.
 	shortOverlap = 2 * time.Second
+	// fillingPause is the shortest pause while the table is being filled: its freshness promises nothing yet.
+	fillingPause = 5 * time.Second
 	// The pause grows by a quarter with every poll that finds nothing.
 	pauseGrowth = 5.0 / 4
 )
@@ -68,6 +70,9 @@ func (s *step) follow(ctx context.Context) (time.Duration, error) {
 	})
 	if err != nil || !finished {
 		return 0, err
+	}
+	if s.phase != phaseLive {
+		return max(p.Pause, min(fillingPause, pace.Idle)), nil
 	}
 	return p.Pause, nil
 }

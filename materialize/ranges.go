@@ -58,16 +58,15 @@ func (s *span) expected() float64 {
 	return width
 }
 
-// read moves the span past a page that began at from: the page's ids were all in [from, upTo), or, when last is set, the
-// page was the listing's last.
-func (s *span) read(from, upTo int64, rows int, last bool) {
-	if last || upTo >= s.end {
-		upTo = s.end
-	}
-	if width := upTo - from; rows > 0 && width > 0 && upTo != openEnd {
+// read moves the span past a page: every id of the page is in [first, upTo), and first was the smallest from the span's
+// next on. When last is set, the page was the listing's last.
+func (s *span) read(first, upTo int64, rows int, last bool) {
+	if width := upTo - first; rows > 0 && width > 0 && upTo != openEnd {
 		s.density = float64(rows) / float64(width)
 	}
-	s.next = upTo
+	if s.next = upTo; last || upTo >= s.end {
+		s.next = s.end
+	}
 }
 
 func (s *span) done() bool { return s.next >= s.end }
@@ -78,24 +77,8 @@ type ranges struct {
 	spans []*span
 }
 
-// newRanges cuts the ids from the smallest to the largest known one into n equal parts; what lies beyond belongs to a
-// last part of its own. Where neither is known (0), there is one part, which grows by being split.
-func newRanges(smallest, largest int64, n int) *ranges {
-	r := &ranges{}
-	width := (largest-smallest)/int64(n) + 1
-	if largest <= smallest || n < 2 || width < minSplit {
-		r.spans = []*span{{next: 0, end: openEnd}}
-		return r
-	}
-	from := int64(0) // a smaller id may have come in since
-	for i := range int64(n) {
-		to := smallest + (i+1)*width
-		r.spans = append(r.spans, &span{next: from, end: to})
-		from = to
-	}
-	r.spans = append(r.spans, &span{next: from, end: openEnd})
-	return r
-}
+// newRanges begins a walk: one range of all ids, which is split as soon as its first page shows how dense they are.
+func newRanges() *ranges { return &ranges{spans: []*span{{end: openEnd}}} }
 
 // take hands out a span to read a page of: one that nobody reads, else the second half of the one that has most left.
 // It returns nil when there is nothing worth another fetcher. The span is busy until it is given back.
@@ -128,13 +111,11 @@ func (r *ranges) take() *span {
 func (s *span) middle() (int64, bool) {
 	if s.end == openEnd {
 		// Galloping: a far half that turns out empty costs one page and gives the near half its end.
-		switch {
-		case s.next > math.MaxInt64/4 || s.next == 0:
+		ahead := gallop / s.density
+		if s.density == 0 || ahead > math.MaxInt64/2-float64(s.next) {
 			return 0, false
-		case s.density > 0:
-			return s.next + int64(gallop/s.density) + 1, true
 		}
-		return s.next * 2, true
+		return s.next + int64(ahead) + 1, true
 	}
 	if s.expected() < minSplit {
 		return 0, false

@@ -13,10 +13,8 @@ func TestRangesCoverEveryIDOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		ids := rapid.SliceOfNDistinct(rapid.Int64Range(1, 1<<40), 0, 300, rapid.ID[int64]).Draw(t, "ids")
-		smallest := rapid.Int64Range(0, 1<<41).Draw(t, "smallest") // hints may be wrong
-		largest := rapid.Int64Range(0, 1<<41).Draw(t, "largest")
 		page := rapid.IntRange(1, 20).Draw(t, "page")
-		r := newRanges(smallest, largest, rapid.IntRange(1, 8).Draw(t, "fetchers"))
+		r := newRanges()
 		read := map[int64]int{}
 		type fetch struct {
 			span *span
@@ -44,7 +42,11 @@ func TestRangesCoverEveryIDOnce(t *testing.T) {
 					read[id]++
 				}
 			}
-			f.span.read(f.from, upTo, len(got), last)
+			first := f.from
+			if len(got) > 0 {
+				first = got[0]
+			}
+			f.span.read(first, upTo, len(got), last)
 			if rapid.Bool().Draw(t, "crash") { // positions survive as JSON; work on the way does not
 				text, err := json.Marshal(r.spans)
 				if err != nil {
@@ -67,6 +69,50 @@ func TestRangesCoverEveryIDOnce(t *testing.T) {
 			t.Fatalf("ids read (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestUnknownIDsAreReadByAllFetchers: without knowing where ids begin or end, a few pages are enough to busy everyone.
+func TestUnknownIDsAreReadByAllFetchers(t *testing.T) {
+	t.Parallel()
+	const (
+		fetchers, page = 8, 100
+		first, step    = int64(884_000_000_000), int64(37)
+		count          = 100_000
+	)
+	r := newRanges()
+	rounds, calls, read := 0, 0, 0
+	for ; !r.done(); rounds++ { // in each round every fetcher reads one page
+		var busy []*span
+		for range fetchers {
+			if s := r.take(); s != nil {
+				busy = append(busy, s)
+			}
+		}
+		for _, s := range busy {
+			calls++
+			i := max(0, (s.next-first+step-1)/step)
+			n := min(page, count-i)
+			if n <= 0 {
+				s.read(s.next, openEnd, 0, true)
+			} else {
+				upTo, from := first+(i+n)*step, first+i*step
+				for id := from; id < min(upTo, s.end); id += step {
+					read++
+				}
+				s.read(from, upTo, int(n), i+n == count)
+			}
+			r.giveBack(s)
+		}
+	}
+	if read != count {
+		t.Fatalf("read %d of %d", read, count)
+	}
+	if best := count / page / fetchers; rounds > best*11/10+5 {
+		t.Errorf("%d rounds, %d are possible", rounds, best)
+	}
+	if calls > count/page*105/100+fetchers {
+		t.Errorf("%d calls for %d pages", calls, count/page)
+	}
 }
 
 func listFrom(ids []int64, from int64, limit int) (page []int64, upTo int64, last bool) {

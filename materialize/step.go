@@ -17,6 +17,7 @@ type step struct {
 	deadline time.Time // aim, not limit: a step looks at it between bounded pieces of work
 	count    atomic.Int64
 	rows     atomic.Int64
+	phase    string // of the table, at the last commit
 }
 
 func newStep(e *Engine, a laneArgs) *step {
