@@ -33,7 +33,15 @@ type account struct {
 	rng       *rand.Rand // spontaneous changes
 	changes   int64
 	lastType  int // number of the last custom type
+	surfaces  surfaces
+
+	watch  func(event)  // told of every change, with mu held; nil while seeding
+	muted  int          // positive while changes are part of another one
+	origin changeOrigin // whose changes these are
 }
+
+// staff is the origin of changes made by people in the account.
+var staff = changeOrigin{"CRM_UI", "userId:73000000"}
 
 func newAccount(cfg Config) *account {
 	a := &account{
@@ -43,7 +51,9 @@ func newAccount(cfg Config) *account {
 		pipelines: map[string][]*pipeline{},
 		rng:       rand.New(rand.NewPCG(uint64(cfg.Seed), 0x68756270)),
 		lastType:  143967025,
+		origin:    staff,
 	}
+	a.links.changed = a.linkChanged
 	a.nextDue.Store(never)
 	return a
 }
@@ -111,7 +121,7 @@ func (a *account) settle(now int64) {
 		}
 	}
 	for _, t := range a.tables {
-		next = min(next, t.index.settle(now))
+		next = min(next, t.index.settle(now), a.purge(t, now))
 	}
 	a.nextDue.Store(next)
 }
@@ -125,6 +135,7 @@ func (a *account) replace(t *table, e *entry, data []byte, updated, now int64) {
 	if r.archived == 0 {
 		t.claim(r)
 		a.enqueue(t, e, now)
+		a.sortIntoSegments(t, e, now)
 	}
 }
 
@@ -158,6 +169,7 @@ type change struct {
 func (a *account) set(t *table, e *entry, cs []change, quiet bool, now int64, source string) {
 	values := make([][]byte, len(t.slots))
 	unpack(e.cur.data, values)
+	var changed []change
 	for _, c := range cs {
 		if c.p.from != stored {
 			continue
@@ -171,6 +183,7 @@ func (a *account) set(t *table, e *entry, cs []change, quiet bool, now int64, so
 				was = &pastValue{text: string(old), at: e.cur.created, source: "CRM_UI"}
 			}
 			e.trail.add(c.p.slot, was, pastValue{text: string(c.text), at: now, source: source})
+			changed = append(changed, c)
 		}
 		values[c.p.slot] = c.text
 	}
@@ -179,6 +192,13 @@ func (a *account) set(t *table, e *entry, cs []change, quiet bool, now int64, so
 		updated = max(now, updated)
 	}
 	a.replace(t, e, pack(values), updated, now)
+	if len(changed) > 0 {
+		ev := event{kind: recordChanged, at: now, t: t, id: e.id, values: changed}
+		if quiet {
+			ev.source = source
+		}
+		a.happened(ev)
+	}
 }
 
 // insert creates a record with a new id.
@@ -200,6 +220,8 @@ func (a *account) insert(t *table, cs []change, now int64) *entry {
 		heap.Push(&a.bumps, bump{due: now + b, t: t, id: id})
 		a.due(now + b)
 	}
+	a.happened(event{kind: recordCreated, at: now, t: t, id: id, values: cs})
+	a.sortIntoSegments(t, e, now)
 	return e
 }
 
@@ -225,6 +247,10 @@ func (a *account) archive(t *table, e *entry, now int64) {
 	t.live.remove(e)
 	t.gone.insert(e)
 	t.index.hide(e)
+	t.purgeAt = min(t.purgeAt, now+a.cfg.ArchiveLife.Milliseconds())
+	a.due(t.purgeAt)
+	a.leaveSegments(t, e.id)
+	a.happened(event{kind: recordDeleted, at: now, t: t, id: e.id})
 }
 
 // restore brings e back from the archive. The modified time stays.
@@ -240,10 +266,22 @@ func (a *account) restore(t *table, e *entry, now int64) {
 	t.live.insert(e)
 	t.claim(&r)
 	a.enqueue(t, e, now)
+	a.happened(event{kind: recordRestored, at: now, t: t, id: e.id})
+	a.sortIntoSegments(t, e, now)
 }
 
 // erase forgets e: no archive, no associations.
 func (a *account) erase(t *table, e *entry) {
+	if e.cur.archived == 0 {
+		a.happened(event{kind: recordDeleted, t: t, id: e.id})
+	}
+	a.happened(event{kind: recordErased, t: t, id: e.id})
+	a.silently(func() { a.drop(t, e) })
+}
+
+// drop takes everything of e out of the account.
+func (a *account) drop(t *table, e *entry) {
+	a.leaveSegments(t, e.id)
 	if e.cur.archived == 0 {
 		t.release(e.cur)
 		t.live.remove(e)
@@ -254,7 +292,7 @@ func (a *account) erase(t *table, e *entry) {
 	delete(t.entries, e.id)
 	a.links.forget(t, e.id)
 	r := *e.cur
-	r.archived = 1 // a lagging index entry of it must not show
+	r.archived = max(1, r.archived) // a lagging index entry of it must not show
 	e.cur = &r
 }
 

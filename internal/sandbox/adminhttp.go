@@ -30,6 +30,11 @@ type adminBody struct {
 	Fault      Fault             `json:"fault"`
 	Scopes     []string          `json:"scopes"`
 	ClientID   string            `json:"clientId"`
+	Seconds    int               `json:"seconds"`
+	Email      string            `json:"email"`
+	Processing string            `json:"processing"`
+	Filter     string            `json:"filter"`
+	Form       string            `json:"form"`
 }
 
 // serveAdmin answers the admin API: see the package documentation.
@@ -143,6 +148,17 @@ func (s *Server) admin(action string, b *adminBody) (any, error) {
 	case "install":
 		token, err := s.Install(b.ClientID, b.Scopes...)
 		return map[string]string{"refreshToken": token}, err
+	case "age":
+		s.Age(time.Duration(b.Seconds) * time.Second)
+		return done, nil
+	case "owner/add":
+		return id(s.AddOwner(b.Email, b.Properties["firstname"], b.Properties["lastname"]))
+	case "owner/archive":
+		return done, s.ArchiveOwner(b.ID)
+	case "list/add":
+		return id(s.AddList(b.Type, b.Name, b.Processing, b.Filter, b.Value))
+	case "form/submit":
+		return done, s.SubmitForm(b.Form, b.Properties)
 	case "uninstall":
 		return done, s.Uninstall(b.ClientID)
 	case "fault":

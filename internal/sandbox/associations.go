@@ -243,7 +243,7 @@ func (s *Server) createLabel(c *call, from, to *table) *reply {
 	}
 	var out *reply
 	a := s.account
-	a.edit(func(int64) {
+	c.edit(func(int64) {
 		d := direction{from.kind.typeID, to.kind.typeID}
 		own := 0
 		for _, lt := range a.links.types[d] {

@@ -154,7 +154,7 @@ func (s *Server) serveBatchCreate(c *call) *reply {
 	}
 	a := s.account
 	var out *reply
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		if b.traced {
 			for _, in := range b.inputs {
 				p, f := a.planCreate(b.t, in)
@@ -217,7 +217,7 @@ func (s *Server) serveBatchUpdate(c *call) *reply {
 	}
 	a := s.account
 	var out *reply
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		var plans []writtenRecord
 		var fs []*failure
 		for _, in := range b.inputs {
@@ -294,7 +294,7 @@ func (s *Server) serveBatchUpsert(c *call) *reply {
 	}
 	a := s.account
 	var out *reply
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		var plans []writtenRecord
 		var fs []*failure
 		for _, in := range b.inputs {
@@ -349,7 +349,7 @@ func (s *Server) serveBatchArchive(c *call) *reply {
 		return r
 	}
 	a := s.account
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		for _, in := range b.inputs {
 			n, err := strconv.ParseInt(in.ID.text, 10, 64)
 			if err != nil {

@@ -66,6 +66,9 @@ type Config struct {
 	// without a change of the modified time.
 	Rollups bool
 
+	// ArchiveLife is how long deleted records stay in the archive (default 90 days).
+	ArchiveLife time.Duration
+
 	// Logger receives life-cycle messages; nil discards them.
 	Logger *slog.Logger
 }
@@ -118,6 +121,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TokenLife <= 0 {
 		c.TokenLife = 30 * time.Minute
+	}
+	if c.ArchiveLife <= 0 {
+		c.ArchiveLife = 90 * 24 * time.Hour
 	}
 	if c.ChangeEvery <= 0 {
 		c.ChangeEvery = 600 * time.Millisecond

@@ -18,7 +18,7 @@ const (
 	limitJournalSubscriptions // its subscriptions
 	limitJournalSnapshots     // its snapshots
 	limitNone                 // signing in, files behind signed addresses
-	limitClasses = int(limitNone)
+	limitClasses              = int(limitNone)
 )
 
 func (c limitClass) String() string {

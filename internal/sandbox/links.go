@@ -14,6 +14,8 @@ type links struct {
 	sets  []typeSet
 	setOf map[string]uint32
 	next  int // next user-defined type id
+
+	changed func(d direction, from, to int64, before, after typeSet) // nil: nobody asks
 }
 
 // direction is a pair of type ids, from and to.
@@ -125,7 +127,16 @@ func (l *links) demote(d direction, from, keep int64) {
 	}
 }
 
+// side makes ids the types between two records, seen from one of them, and tells of the change.
 func (l *links) side(d direction, from, to int64, ids []int) {
+	before := l.between(d, from, to)
+	l.setSide(d, from, to, ids)
+	if l.changed != nil {
+		l.changed(d, from, to, before, l.between(d, from, to))
+	}
+}
+
+func (l *links) setSide(d direction, from, to int64, ids []int) {
 	side := l.sides[d]
 	if side == nil {
 		side = map[int64][]link{}

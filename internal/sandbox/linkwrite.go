@@ -96,7 +96,7 @@ func (s *Server) batchCreateLinks(c *call, from, to *table) *reply {
 	started := nowMS()
 	out := c.ok()
 	a := s.account
-	a.edit(func(int64) {
+	c.edit(func(int64) {
 		d := direction{from.kind.typeID, to.kind.typeID}
 		var errs []byte
 		n := 0
@@ -197,7 +197,7 @@ func (s *Server) batchArchiveLabels(c *call, from, to *table) *reply {
 // unlink runs removals and answers as the version does: 204 in v4, a body in the dated ones.
 func (s *Server) unlink(c *call, fn func(*account)) *reply {
 	started := nowMS()
-	s.account.edit(func(int64) { fn(s.account) })
+	c.edit(func(int64) { fn(s.account) })
 	if c.version == "v4" {
 		return c.noContent()
 	}
@@ -247,7 +247,7 @@ func (s *Server) serveRecordAssociations(c *call) *reply {
 	}
 	if c.method == http.MethodDelete {
 		x, y := loose{text: rest[1]}.id(), loose{text: rest[4]}.id()
-		s.account.edit(func(int64) { s.account.dissociate(from, to, x, y, nil) })
+		c.edit(func(int64) { s.account.dissociate(from, to, x, y, nil) })
 		return c.noContent()
 	}
 	var types []linkTypeBody
@@ -258,7 +258,7 @@ func (s *Server) serveRecordAssociations(c *call) *reply {
 	}
 	var out *reply
 	a := s.account
-	a.edit(func(int64) {
+	c.edit(func(int64) {
 		x, y, refusal := a.associate(from, to, rest[1], rest[4], types)
 		if refusal != nil {
 			status := http.StatusBadRequest

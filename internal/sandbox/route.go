@@ -36,6 +36,12 @@ func (s *Server) route(c *call, escaped string) handler {
 		c.version, c.family, c.rest = third, second, segments[3:]
 	case first == "crm-object-schemas" && third == "schemas" && (isDated(second) || second == "v3"):
 		c.version, c.family, c.rest = second, "schemas", segments[3:]
+	case first == "marketing" && s.marketing(c, segments, isDated):
+	case first == "form-integrations" && second == "v1" && len(segments) == 5 && third == "submissions" && segments[3] == "forms":
+		c.version, c.family, c.rest = second, "submissions", segments[4:]
+	case first == "settings" && second == "users" && (third == "2026-03" || third == "2025-09"),
+		first == "settings" && second == "v3" && third == "users":
+		c.version, c.family, c.rest = "2026-03", "users", segments[3:]
 	case first == "account-info" && (isDated(second) || second == "v3"):
 		c.version, c.family, c.rest = second, "account", segments[2:]
 	default:
@@ -59,6 +65,24 @@ func (s *Server) route(c *call, escaped string) handler {
 	case "schemas":
 		c.label = "schemas"
 		return s.serveSchemas
+	case "lists":
+		c.label = "lists"
+		return s.serveSegments
+	case "forms", "submissions":
+		c.label = "forms"
+		if c.family == "submissions" {
+			return s.serveSubmissions
+		}
+		return s.serveForms
+	case "emails":
+		c.label = "emails"
+		return s.serveEmails
+	case "campaigns":
+		c.label = "campaigns"
+		return s.serveCampaigns
+	case "users":
+		c.label = "users"
+		return s.serveUsers
 	case "owners":
 		c.label = "owners"
 		return s.serveOwners
@@ -71,6 +95,23 @@ func (s *Server) route(c *call, escaped string) handler {
 	default:
 		return nil
 	}
+}
+
+// marketing takes the marketing paths apart and tells whether there is one.
+func (s *Server) marketing(c *call, segments []string, isDated func(string) bool) bool {
+	second, third := segments[1], segments[2]
+	switch {
+	case second == "v3" && (third == "forms" || third == "emails" || third == "campaigns"):
+		c.version, c.family = "v3", third
+	case second == "forms" && third == "2026-09-beta":
+		c.version, c.family = third, second
+	case (second == "emails" || second == "campaigns") && isDated(third):
+		c.version, c.family = third, second
+	default:
+		return false
+	}
+	c.rest = segments[3:]
+	return true
 }
 
 // routeObjects finds the handler for a path below objects.

@@ -167,7 +167,7 @@ func (s *Server) createSchema(c *call) *reply {
 	}
 	var out *reply
 	a := s.account
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		t, err := a.addType(SchemaDef{
 			Name: body.Name, SingularLabel: body.Labels.Singular, PluralLabel: body.Labels.Plural,
 			PrimaryDisplayProperty: body.PrimaryDisplayProperty, RequiredProperties: body.RequiredProperties,

@@ -37,9 +37,11 @@ func (a *account) seed() {
 	a.define(machines, plans[machines])
 	a.links.defineUserLabel(direction{"0-1", "0-2"}, "Decision maker", "", "decision_maker")
 	a.links.defineUserLabel(direction{"0-1", "0-2"}, "Billing contact", "Billed through", "billing_contact")
+	a.seedTeams()
 	if a.cfg.Empty {
 		return
 	}
+	defer a.seedSurfaces(now)
 	companyOf := func(i int) int { // -1 for none
 		h := mix(uint64(a.cfg.Seed) ^ uint64(i)*31 + 5)
 		if h%100 < 15 {
@@ -62,6 +64,13 @@ func (a *account) seed() {
 		}
 	}
 	a.seedLinks(companyOf)
+}
+
+// seedSurfaces makes what the account holds besides records.
+func (a *account) seedSurfaces(now int64) {
+	a.seedSegments(now)
+	a.seedForms(now)
+	a.seedMarketing(now)
 }
 
 func blueprintOf(k *kind) *blueprint {

@@ -39,6 +39,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := newServer(cfg)
 	s.account.seed()
+	s.account.watch = s.watch
 	return s
 }
 

@@ -82,7 +82,7 @@ func (s *Server) serveDelete(c *call, t *table) *reply {
 	}
 	a := s.account
 	out := c.noContent()
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		if e := t.lookup(id, true); e != nil {
 			a.archive(t, e, now) // a second delete answers the same
 		} else {

@@ -32,6 +32,7 @@ type (
 		Sides     []savedSide
 		Owners    []savedOwner
 		Pipelines []savedPipeline
+		Surfaces  surfaces
 	}
 	savedTable struct {
 		Kind    savedKind
@@ -147,6 +148,7 @@ func Restore(cfg Config, r io.Reader) (*Server, error) {
 	cfg.Seed = state.Seed
 	s := newServer(cfg)
 	s.account.restoreState(&state)
+	s.account.watch = s.watch
 	return s, nil
 }
 
@@ -154,6 +156,7 @@ func Restore(cfg Config, r io.Reader) (*Server, error) {
 func (a *account) save() savedAccount {
 	state := savedAccount{
 		Version: stateVersion, Seed: a.cfg.Seed, Seq: a.seq, LastType: a.lastType, Changes: a.changes, NextLink: a.links.next,
+		Surfaces: a.surfaces.clone(),
 	}
 	for _, t := range a.tables {
 		state.Tables = append(state.Tables, t.save())
@@ -243,12 +246,19 @@ func (t *table) save() savedTable {
 func (a *account) restoreState(state *savedAccount) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.surfaces = state.Surfaces
+	for _, g := range a.surfaces.Segments {
+		if g.Members == nil { // gob leaves empty maps out
+			g.Members = map[int64]int64{}
+		}
+	}
 	a.seq, a.lastType, a.changes = state.Seq, state.LastType, state.Changes
 	// The generator of spontaneous changes goes on with other numbers, not with those already used.
 	a.rng = rand.New(rand.NewPCG(uint64(state.Seed), mix(uint64(state.Changes)+state.Seq)))
 	for i := range state.Tables {
 		a.addTable(restoreTable(&state.Tables[i]))
 	}
+	a.due(0)
 	for _, lt := range state.LinkTypes {
 		a.links.add(direction{lt.From, lt.To}, &linkType{
 			id: lt.ID, inverse: lt.Inverse, category: lt.Category, label: lt.Label, name: lt.Name, primary: lt.Primary,
@@ -329,6 +339,9 @@ func restoreTable(saved *savedTable) *table {
 				e.trail.bySlot[slot] = append(e.trail.bySlot[slot], pastValue{text: v.Text, at: v.At, source: v.Source})
 			}
 		}
+	}
+	if t.gone.len() > 0 {
+		t.purgeAt = 0
 	}
 	t.lastID = saved.LastID
 	if saved.Aliases != nil {

@@ -20,6 +20,7 @@ type table struct {
 	aliases map[int64]int64
 	unique  map[*property]map[uint64]int64 // by hash of the value; lookups verify
 	lastID  int64
+	purgeAt int64 // epoch ms; when the archive is next looked through
 
 	index searchIndex
 }
@@ -41,6 +42,7 @@ func newTable(k *kind) *table {
 		gone:    sorted[*entry]{compare: byID},
 		aliases: map[int64]int64{},
 		unique:  map[*property]map[uint64]int64{},
+		purgeAt: never,
 		index:   newSearchIndex(),
 	}
 }

@@ -24,7 +24,7 @@ func (s *Server) serveCreate(c *call) *reply {
 	}
 	a := s.account
 	var out *reply
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		p, f := a.planCreate(t, body)
 		if f != nil {
 			f.context = nil
@@ -54,7 +54,7 @@ func (s *Server) servePatch(c *call, t *table) *reply {
 	}
 	a := s.account
 	var out *reply
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		e, refused := c.record(a, t)
 		if refused != nil {
 			out = refused
@@ -104,7 +104,7 @@ func (s *Server) serveMerge(c *call) *reply {
 	}
 	a := s.account
 	var out *reply
-	a.edit(func(now int64) {
+	c.edit(func(now int64) {
 		x, y := t.lookup(body.Primary.id(), true), t.lookup(body.Other.id(), true)
 		switch {
 		case x == nil || y == nil || x.cur.archived != 0 || y.cur.archived != 0:
@@ -147,7 +147,7 @@ func (s *Server) serveErase(c *call) *reply {
 	}
 	a := s.account
 	out := c.noContent()
-	a.edit(func(int64) {
+	c.edit(func(int64) {
 		find, r := c.finder(a, t, body.IDProperty)
 		if r != nil {
 			out = r
@@ -164,6 +164,15 @@ func (s *Server) serveErase(c *call) *reply {
 
 // merge makes a new record of x with what only y has; both old ids become aliases of it.
 func (a *account) merge(t *table, x, y *entry, now int64) *entry {
+	var e *entry
+	moved := 0
+	a.silently(func() { e, moved = a.unite(t, x, y, now) })
+	a.happened(event{kind: recordMerged, at: now, t: t, id: e.id, primary: x.id, loser: y.id, moved: moved})
+	return e
+}
+
+// unite carries a merge out and tells how many values came from y.
+func (a *account) unite(t *table, x, y *entry, now int64) (e *entry, moved int) {
 	values := make([][]byte, len(t.slots))
 	unpack(y.cur.data, values)
 	mine := make([][]byte, len(t.slots))
@@ -175,6 +184,8 @@ func (a *account) merge(t *table, x, y *entry, now int64) *entry {
 	for i, v := range mine {
 		if len(v) > 0 {
 			values[i] = v
+		} else if len(values[i]) > 0 {
+			moved++
 		}
 	}
 	var cs []change
@@ -210,7 +221,7 @@ func (a *account) merge(t *table, x, y *entry, now int64) *entry {
 
 	t.release(x.cur)
 	t.release(y.cur)
-	e := a.insert(t, cs, now)
+	e = a.insert(t, cs, now)
 	if all := t.property("hs_all_contact_vids"); all != nil {
 		a.set(t, e, []change{{all, []byte(ids + ";" + strconv.FormatInt(e.id, 10))}}, true, now, "MERGE_OBJECTS")
 	}
@@ -222,6 +233,7 @@ func (a *account) merge(t *table, x, y *entry, now int64) *entry {
 
 	for _, old := range []*entry{x, y} {
 		a.links.move(t, old.id, e.id)
+		a.moveSegments(t, old.id, e.id)
 		a.erase(t, old)
 		for from, to := range t.aliases {
 			if to == old.id {
@@ -231,5 +243,5 @@ func (a *account) merge(t *table, x, y *entry, now int64) *entry {
 		t.aliases[old.id] = e.id
 	}
 	t.claim(e.cur)
-	return e
+	return e, moved
 }
