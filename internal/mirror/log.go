@@ -32,16 +32,18 @@ func (a *Applier) arrivals(ctx context.Context, tx pgx.Tx, b *Batch, w workload)
 		names = append(names, c.Name)
 	}
 	names = append(names, catalog.Unparsed)
+	// Materialized, or every name would render its row again.
 	found, err := tx.Query(ctx, `
+with r as materialized (
+  select t.id, `+flat(b.Table)+` as after
+  from `+tableIdent(b.Table)+` t
+  where t.id = any($1)
+)
 select r.id,
        case when r.id = any($3) then 'restore' else 'insert' end,
        array(select n from unnest($2::text[]) with ordinality u(n, o) where r.after ? n order by o),
        r.after
-from (
-  select t.id, `+flat(b.Table)+` as after
-  from `+tableIdent(b.Table)+` t
-  where t.id = any($1)
-) r
+from r
 order by r.id`, ids, names, append([]int64{}, w.restored...))
 	if err != nil {
 		return nil, fmt.Errorf("read new rows: %w", err)
@@ -66,7 +68,11 @@ func (a *Applier) finish(ctx context.Context, tx pgx.Tx, table string, delta int
 			a.portal, table, delta)
 	}
 	var last int64
+	pending := false
 	if len(events) > 0 {
+		if table != "" {
+			batch.Queue(pendingSQL, a.portal, table).QueryRow(func(row pgx.Row) error { return row.Scan(&pending) })
+		}
 		batch.Queue("update hubpg.change_counter set last = last + $1 returning last", len(events)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
 	}
@@ -78,6 +84,16 @@ func (a *Applier) finish(ctx context.Context, tx pgx.Tx, table string, delta int
 	}
 	if len(events) == 0 {
 		return nil
+	}
+	if pending { // committed before, so they come before
+		earlier, err := a.take(ctx, tx, table)
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, "update hubpg.change_counter set last = last + $1 returning last", len(earlier)).Scan(&last); err != nil {
+			return fmt.Errorf("count changes: %w", err)
+		}
+		events = append(earlier, events...)
 	}
 	for i := range events {
 		events[i].Seq = last - int64(len(events)-1-i)
