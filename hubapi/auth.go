@@ -11,7 +11,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Refresher is a token source that can replace a token before it expires.
+// Refresher is a token source that can replace a token before it expires. A source that also has the method
+// TokenContext(context.Context) (*oauth2.Token, error) is asked by it instead of Token. An error with the method
+// Temporary() bool that says true makes the call be repeated; one with Hint() string brings its own remedy.
 type Refresher interface {
 	oauth2.TokenSource
 	// Refresh returns a token other than refused. It must let concurrent calls with the same refused token share one
@@ -27,9 +29,9 @@ type authLayer struct {
 }
 
 func (l *authLayer) RoundTrip(req *http.Request) (*http.Response, error) {
-	token, err := l.tokens.Token()
+	token, err := l.token(req.Context())
 	if err != nil {
-		return nil, &AuthError{Err: fmt.Errorf("obtain token: %w", err), Hint: hintReconnect}
+		return nil, tokenError("obtain token", err)
 	}
 	resp, err := l.send(req, token)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
@@ -41,9 +43,40 @@ func (l *authLayer) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body.Close()
 	if token, err = refresher.Refresh(req.Context(), token); err != nil {
-		return nil, &AuthError{Err: fmt.Errorf("refresh token: %w", err), Hint: hintReconnect}
+		return nil, tokenError("refresh token", err)
 	}
 	return l.send(requestOf(req).fresh(req.Context(), req), token)
+}
+
+// token asks with the caller's context where the source takes one.
+func (l *authLayer) token(ctx context.Context) (*oauth2.Token, error) {
+	if s, ok := l.tokens.(interface {
+		TokenContext(ctx context.Context) (*oauth2.Token, error)
+	}); ok {
+		return s.TokenContext(ctx)
+	}
+	return l.tokens.Token()
+}
+
+// noTokenError is a failure of the token source that passes. The call was not sent.
+type noTokenError struct{ err error }
+
+func (e *noTokenError) Error() string { return e.err.Error() }
+func (e *noTokenError) Unwrap() error { return e.err }
+
+// tokenError tells a source that is away for now from one that HubSpot has refused for good.
+func tokenError(verb string, err error) error {
+	err = fmt.Errorf("%s: %w", verb, err)
+	var passing interface{ Temporary() bool }
+	if errors.As(err, &passing) && passing.Temporary() {
+		return &noTokenError{err}
+	}
+	e := &AuthError{Err: err, Hint: hintReconnect}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		e.Hint = hinted.Hint()
+	}
+	return e
 }
 
 func (l *authLayer) send(req *http.Request, token *oauth2.Token) (*http.Response, error) {

@@ -245,6 +245,9 @@ func failureOf(err error) failure {
 	if e, ok := errors.AsType[*APIError](err); ok {
 		return statusFailure(e)
 	}
+	if _, ok := errors.AsType[*noTokenError](err); ok {
+		return unsent
+	}
 	if _, ok := errors.AsType[*AuthError](err); ok {
 		return final
 	}

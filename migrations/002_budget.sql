@@ -50,3 +50,22 @@ cross join lateral (
     select case when isfinite(q.counted_from) then extract(epoch from clock_timestamp() - q.counted_from) * 1000 else 1e12 end as age
 ) at;
 comment on view hubpg.quota is 'how much of each HubSpot limit is used, over its last window or since midnight';
+
+-- How hubpg signs in to each account that was connected by OAuth.
+
+create table hubpg.sign_ins (
+    portal_id      bigint           not null constraint sign_ins_pkey primary key,
+    client_id      text             not null,
+    refresh_token  bytea            not null, -- sealed
+    access_token   bytea            not null, -- sealed
+    expires_at     timestamptz      not null, -- of the access token
+    life           double precision not null, -- of the access token when it was new, in seconds
+    scopes         text[]           not null default '{}',
+    generation     bigint           not null default 1, -- rises with each new access token
+    connected_at   timestamptz      not null default now(),
+    refreshed_at   timestamptz      not null default now(),
+    refused_at     timestamptz,               -- HubSpot does not take the refresh token any more: connect again
+    refused_reason text
+);
+comment on table hubpg.sign_ins is
+    'accounts connected by OAuth; tokens are sealed with a key outside the database; one refresh at a time, by row lock';
