@@ -35,6 +35,9 @@ type adminBody struct {
 	Processing string            `json:"processing"`
 	Filter     string            `json:"filter"`
 	Form       string            `json:"form"`
+	URL        string            `json:"url"`
+
+	Subscription WebhookSubscription `json:"subscription"`
 }
 
 // serveAdmin answers the admin API: see the package documentation.
@@ -159,6 +162,10 @@ func (s *Server) admin(action string, b *adminBody) (any, error) {
 		return id(s.AddList(b.Type, b.Name, b.Processing, b.Filter, b.Value))
 	case "form/submit":
 		return done, s.SubmitForm(b.Form, b.Properties)
+	case "webhooks/target":
+		return done, s.SetWebhookTarget(b.ClientID, b.URL, max(b.Count, 10))
+	case "webhooks/subscribe":
+		return id(s.Subscribe(b.ClientID, b.Subscription))
 	case "uninstall":
 		return done, s.Uninstall(b.ClientID)
 	case "fault":

@@ -66,6 +66,8 @@ type Config struct {
 	// without a change of the modified time.
 	Rollups bool
 
+	// Webhooks bends the delivery of webhooks.
+	Webhooks Webhooks
 	// ArchiveLife is how long deleted records stay in the archive (default 90 days).
 	ArchiveLife time.Duration
 
@@ -121,6 +123,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TokenLife <= 0 {
 		c.TokenLife = 30 * time.Minute
+	}
+	if c.Webhooks.RetryOver <= 0 {
+		c.Webhooks.RetryOver = 24 * time.Hour
+	}
+	if c.Webhooks.Timeout <= 0 {
+		c.Webhooks.Timeout = 5 * time.Second
 	}
 	if c.ArchiveLife <= 0 {
 		c.ArchiveLife = 90 * 24 * time.Hour

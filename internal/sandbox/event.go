@@ -35,9 +35,10 @@ type event struct {
 	primary, loser int64 // of a merge, whose new record is id
 	moved          int   // properties a merge took from the loser
 
-	d    direction // of an association, seen from id
-	to   int64
-	link *linkType
+	d     direction // of an association, seen from id
+	to    int64
+	other *table
+	link  *linkType
 
 	segment *segment
 }
@@ -91,12 +92,12 @@ func (a *account) linkChanged(d direction, from, to int64, before, after typeSet
 	t := a.byPath[d.from]
 	for _, id := range after {
 		if !slices.Contains(before, id) {
-			a.happened(event{kind: linkAdded, t: t, id: from, d: d, to: to, link: a.links.byID[d][id]})
+			a.happened(event{kind: linkAdded, t: t, id: from, d: d, to: to, other: a.byPath[d.to], link: a.links.byID[d][id]})
 		}
 	}
 	for _, id := range before {
 		if !slices.Contains(after, id) {
-			a.happened(event{kind: linkRemoved, t: t, id: from, d: d, to: to, link: a.links.byID[d][id]})
+			a.happened(event{kind: linkRemoved, t: t, id: from, d: d, to: to, other: a.byPath[d.to], link: a.links.byID[d][id]})
 		}
 	}
 }

@@ -2,12 +2,16 @@ package sandbox
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
-// Run changes records now and then, as a working company does, until ctx ends; it changes nothing when
-// the account is quiet. It returns nil.
+// Run delivers webhooks and changes records now and then, as a working company does, until ctx ends; it changes
+// nothing when the account is quiet. It returns nil.
 func (s *Server) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.deliver(ctx) })
+	defer wg.Wait()
 	if s.cfg.Quiet {
 		<-ctx.Done()
 		return nil

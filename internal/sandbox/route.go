@@ -42,6 +42,9 @@ func (s *Server) route(c *call, escaped string) handler {
 	case first == "settings" && second == "users" && (third == "2026-03" || third == "2025-09"),
 		first == "settings" && second == "v3" && third == "users":
 		c.version, c.family, c.rest = "2026-03", "users", segments[3:]
+	case (first == "webhooks" && (second == "v3" || second == "2025-09" || second == "2026-03") ||
+		first == "app-webhooks" && (second == "2025-09" || second == "2026-09")) && len(segments) >= 4:
+		c.version, c.family, c.rest, c.open = second, "webhooks", segments[2:], true
 	case first == "account-info" && (isDated(second) || second == "v3"):
 		c.version, c.family, c.rest = second, "account", segments[2:]
 	default:
@@ -83,6 +86,9 @@ func (s *Server) route(c *call, escaped string) handler {
 	case "users":
 		c.label = "users"
 		return s.serveUsers
+	case "webhooks":
+		c.label = "webhooks"
+		return s.serveWebhooks
 	case "owners":
 		c.label = "owners"
 		return s.serveOwners

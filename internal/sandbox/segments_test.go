@@ -47,7 +47,7 @@ func TestMembershipsPageByRecordID(t *testing.T) {
 	var got []int64
 	after := ""
 	for {
-		page := h.get("/crm/v3/lists/2/memberships?limit=7&after=" + after).must(t, 200)
+		page := h.get("/crm/v3/lists/2/memberships?limit=7&after="+after).must(t, 200)
 		if page.at("total") != float64(len(want)) {
 			t.Errorf("total %v, want %d", page.at("total"), len(want))
 		}
@@ -83,7 +83,7 @@ func TestOnlyManualListsTakeMembers(t *testing.T) {
 	if got.text("recordsIdsAdded", 0) != str(id) || got.text("recordIdsMissing", 0) != "999" {
 		t.Errorf("add: %s", got.raw)
 	}
-	of := h.get("/crm/v3/lists/records/0-1/" + str(id) + "/memberships").must(t, 200)
+	of := h.get("/crm/v3/lists/records/0-1/"+str(id)+"/memberships").must(t, 200)
 	if len(of.list("results")) != 2 {
 		t.Errorf("memberships of the record: %s", of.raw)
 	}
@@ -95,9 +95,9 @@ func TestOnlyManualListsTakeMembers(t *testing.T) {
 		t.Errorf("still members: %v", ids)
 	}
 	h.call("DELETE", "/crm/v3/lists/"+str(manual), nil).must(t, 204)
-	h.get("/crm/v3/lists/" + str(manual)).must(t, 404)
+	h.get("/crm/v3/lists/"+str(manual)).must(t, 404)
 	h.call("PUT", "/crm/v3/lists/"+str(manual)+"/restore", nil).must(t, 204)
-	h.get("/crm/v3/lists/" + str(manual)).must(t, 200)
+	h.get("/crm/v3/lists/"+str(manual)).must(t, 200)
 }
 
 func TestDynamicListsFollowTheirFilter(t *testing.T) {
@@ -155,7 +155,7 @@ func TestTheArchiveIsPurgedAfterNinetyDays(t *testing.T) {
 	if got := h.get(archived).ids(); !slices.Equal(got, []string{str(young)}) {
 		t.Errorf("after 91 days: %v", got)
 	}
-	h.get("/crm/v3/objects/contacts/" + str(old) + "?archived=true").must(t, 404)
+	h.get("/crm/v3/objects/contacts/"+str(old)+"?archived=true").must(t, 404)
 	if err := h.Restore("contacts", old); err == nil {
 		t.Error("a purged record came back")
 	}

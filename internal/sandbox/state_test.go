@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"testing"
 
-	"hubpg/internal/sandbox"
-
 	"github.com/google/go-cmp/cmp"
+
+	"hubpg/internal/sandbox"
 )
 
 // kept saves an account and makes another of it.

@@ -42,6 +42,11 @@ func (s *Server) Stats() Stats {
 	st.DailyUsed = s.limiter.daily
 	s.limiter.mu.Unlock()
 
+	s.webhooks.mu.Lock()
+	st.Webhooks = s.webhooks.stats
+	st.Webhooks.Pending = len(s.webhooks.pending) + s.webhooks.sending
+	s.webhooks.mu.Unlock()
+
 	s.account.mu.RLock()
 	st.Changes = s.account.changes
 	s.account.mu.RUnlock()
@@ -55,6 +60,10 @@ func (s *Server) ResetStats() {
 	clear(s.stats.byFamily)
 	clear(s.stats.byStatus)
 	s.stats.mu.Unlock()
+
+	s.webhooks.mu.Lock()
+	s.webhooks.stats = WebhookStats{}
+	s.webhooks.mu.Unlock()
 
 	s.limiter.mu.Lock()
 	defer s.limiter.mu.Unlock()

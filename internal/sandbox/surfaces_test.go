@@ -24,7 +24,7 @@ func (h *hub) walk(target, separator string) []any {
 	var all []any
 	after := ""
 	for range 100 {
-		page := h.get(target + separator + "after=" + after).must(h.t, 200)
+		page := h.get(target+separator+"after="+after).must(h.t, 200)
 		all = append(all, page.list("results")...)
 		if after = page.text("paging", "next", "after"); after == "" {
 			return all
@@ -80,7 +80,7 @@ func TestSubmissionsComeNewestFirst(t *testing.T) {
 		}
 		last = at
 	}
-	h.get("/form-integrations/v1/submissions/forms/" + id + "?limit=51").must(t, 400)
+	h.get("/form-integrations/v1/submissions/forms/"+id+"?limit=51").must(t, 400)
 }
 
 func TestMarketingEmailsWithStatsLeaveSomeOut(t *testing.T) {

@@ -44,6 +44,8 @@ type Stats struct {
 	Peak map[string]int `json:"peak"`
 	// DailyUsed is the account's daily count, calls of other apps included.
 	DailyUsed int `json:"dailyUsed"`
+	// Webhooks counts deliveries.
+	Webhooks WebhookStats `json:"webhooks"`
 	// Changes counts spontaneous changes made by [Server.Run] and [Server.Step].
 	Changes int64 `json:"changes"`
 }
