@@ -10,6 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
 	"hubpg/hubapi"
 	"hubpg/internal/budget"
 	"hubpg/internal/config"
@@ -18,10 +22,6 @@ import (
 	"hubpg/materialize"
 	"hubpg/migrations"
 	"hubpg/proxy"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/sync/errgroup"
 )
 
 // Bounds of starting up.

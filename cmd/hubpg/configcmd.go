@@ -1,9 +1,9 @@
 package main
 
 import (
-	"hubpg/internal/config"
-
 	"github.com/spf13/cobra"
+
+	"hubpg/internal/config"
 )
 
 func (p *Program) configCommand() *cobra.Command {

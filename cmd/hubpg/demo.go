@@ -8,13 +8,13 @@ import (
 	"net"
 	"time"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
 	"hubpg/internal/config"
 	"hubpg/internal/pgtest"
 	"hubpg/internal/sandbox"
 	"hubpg/materialize"
-
-	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 )
 
 // demoOptions are the flags of hubpg demo.

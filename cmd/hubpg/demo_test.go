@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"hubpg/internal/pgtest"
-
 	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/pgtest"
 )
 
 // demo starts hubpg demo over dir.

@@ -7,9 +7,9 @@ import (
 	"net"
 	"strconv"
 
-	"hubpg/internal/pgtest"
-
 	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/pgtest"
 )
 
 // The demo's database and the ordinary role that owns it. The superuser is reachable through the socket only, which

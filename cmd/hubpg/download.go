@@ -9,9 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"hubpg/internal/pgtest"
-
 	embedded "github.com/fergusstrange/embedded-postgres"
+
+	"hubpg/internal/pgtest"
 )
 
 // downloadBinaries fetches Postgres into dir, unless an earlier run has.

@@ -11,13 +11,13 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"hubpg/hubapi"
 	"hubpg/internal/mirror"
 	"hubpg/internal/pgtest"
 	"hubpg/internal/status"
 	"hubpg/migrations"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // failure is what the user sees of an error: one line that says what is wrong, one that says what to do.

@@ -7,9 +7,9 @@ import (
 	"io"
 	"log/slog"
 
-	"hubpg/internal/config"
-
 	"github.com/spf13/cobra"
+
+	"hubpg/internal/config"
 )
 
 // Exit statuses.

@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"time"
 
-	"hubpg/internal/sandbox"
-
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+
+	"hubpg/internal/sandbox"
 )
 
 // defaultSandboxListen is where hubpg sandbox listens, and hubpg demo's sandbox when the port is free.

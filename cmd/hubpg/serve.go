@@ -4,9 +4,9 @@ import (
 	"context"
 	"time"
 
-	"hubpg/internal/config"
-
 	"github.com/spf13/cobra"
+
+	"hubpg/internal/config"
 )
 
 // drainTimeout is how long a stopping process waits for transactions of its clients.

@@ -7,12 +7,12 @@ import (
 	"io"
 	"os"
 
-	"hubpg/internal/config"
-	"hubpg/internal/status"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"hubpg/internal/config"
+	"hubpg/internal/status"
 )
 
 // errDiffers says that a verb has done its work and the answer is no; the report is already printed.

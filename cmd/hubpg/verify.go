@@ -7,12 +7,12 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
 	"hubpg/hubapi"
 	"hubpg/internal/config"
 	"hubpg/materialize"
-
-	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 )
 
 // shownDifferences is how many differing rows per table the text report shows.

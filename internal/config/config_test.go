@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"hubpg/internal/config"
-
 	"github.com/spf13/pflag"
+
+	"hubpg/internal/config"
 )
 
 // load runs a Loader over a file's text (none when empty), an environment and flags.
@@ -182,10 +182,7 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			env := map[string]string{}
-			for key, value := range good {
-				env[key] = value
-			}
+			env := maps.Clone(good)
 			maps.Copy(env, test.change)
 			c, err := load(t, "", env, test.args...)
 			if err == nil {

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"hubpg/internal/pgtest"
-
 	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/pgtest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
