@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5"
 
 	"hubpg/internal/sandbox"
 	"hubpg/materialize"
@@ -27,7 +28,14 @@ func (w *world) verify(tables ...string) *materialize.Report {
 
 func (w *world) exec(sql string, args ...any) {
 	w.t.Helper()
-	if _, err := w.pool.Exec(context.Background(), sql, args...); err != nil {
+	if err := pgx.BeginFunc(context.Background(), w.pool, func(tx pgx.Tx) error {
+		// The tables are guarded against everybody but appliers.
+		if _, err := tx.Exec(context.Background(), "set local hubpg.applier = 'on'"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(context.Background(), sql, args...)
+		return err
+	}); err != nil {
 		w.t.Fatal(err)
 	}
 }

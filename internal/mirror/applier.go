@@ -45,6 +45,10 @@ var ErrStaleCatalog = errors.New("the catalog is older than the table's columns"
 // ErrUnknownTable means that the table is not in hubpg.objects: the mapper has not made it, or it was removed.
 var ErrUnknownTable = errors.New("no such mirrored table")
 
+// lockWait bounds how long a call waits for a table that a client's write keeps, or for a row that a client's open
+// transaction has changed. The caller rolls back and repeats later.
+const lockWait = "10s"
+
 // Result counts what one call did.
 type Result struct {
 	Inserted  int // rows that were not there
@@ -85,10 +89,12 @@ func lockKey(schema, table string) int64 {
 // enter queues what begins every call: the table's lock, and the settings that the rest relies on. Timestamps in the
 // log are rendered in UTC whatever the role's time zone is.
 func enter(b *pgx.Batch, schema, table string) {
-	b.Queue("select pg_advisory_xact_lock($1), set_config('TimeZone', 'UTC', true), current_setting('transaction_isolation')",
-		lockKey(schema, table)).QueryRow(func(row pgx.Row) error {
+	b.Queue(`
+select set_config('`+applierSetting+`', 'on', true), set_config('lock_timeout', $2, true), pg_advisory_xact_lock($1),
+       set_config('TimeZone', 'UTC', true), current_setting('transaction_isolation')`,
+		lockKey(schema, table), lockWait).QueryRow(func(row pgx.Row) error {
 		var isolation string
-		if err := row.Scan(nil, nil, &isolation); err != nil {
+		if err := row.Scan(nil, nil, nil, nil, &isolation); err != nil {
 			return err
 		}
 		if isolation != "read committed" {

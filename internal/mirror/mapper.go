@@ -102,7 +102,10 @@ set time_zone = excluded.time_zone
 where a.time_zone <> excluded.time_zone`, m.c.PortalID, m.c.Schema, m.c.TimeZone); err != nil {
 			return err
 		}
-		return m.createSchema(ctx, tx)
+		if err := m.createSchema(ctx, tx); err != nil {
+			return err
+		}
+		return m.guardAll(ctx, tx)
 	})
 	if err != nil {
 		return fmt.Errorf("register account %d: %w", m.c.PortalID, err)

@@ -123,7 +123,7 @@ func (m *Mapper) overflow(ctx context.Context, tx pgx.Tx, t *catalog.Table, movi
 	}
 	sql := "update " + tableIdent(t) + " t set _overflow = jsonb_strip_nulls(coalesce(t._overflow, '{}')" + values.String() +
 		") where " + present.String() + ";\nalter table " + tableIdent(t) + drop.String() + ";"
-	if _, err := tx.Exec(ctx, "select set_config('TimeZone', 'UTC', true)"); err != nil {
+	if _, err := tx.Exec(ctx, "select set_config('TimeZone', 'UTC', true), set_config('"+applierSetting+"', 'on', true)"); err != nil {
 		return err
 	}
 	if err := script(ctx, tx, sql); err != nil {

@@ -136,6 +136,9 @@ values ($1, $2, 'object', $3, $4, $5, nullif($6, ''))`,
 		m.c.PortalID, t.Name, t.ObjectType, t.Path, t.Singular, t.ModifiedProperty); err != nil {
 		return nil, SchemaChange{}, err
 	}
+	if err := m.guard(ctx, tx, guardedObject(t)); err != nil {
+		return nil, SchemaChange{}, err
+	}
 	change := SchemaChange{Created: true}
 	for _, c := range t.Columns {
 		change.Added = append(change.Added, c.Name)

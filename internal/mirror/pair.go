@@ -50,11 +50,13 @@ func (m *Mapper) createPair(ctx context.Context, tx pgx.Tx, p *catalog.Pair) err
 	if err := script(ctx, tx, createPairSQL(p)); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `
+	if _, err = tx.Exec(ctx, `
 insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, from_table, to_table)
 values ($1, $2, 'association', $3, $4, '', $5, $6)`,
-		m.c.PortalID, p.Name, p.Key(), p.A.Path+"/"+p.B.Path, p.A.Name, p.B.Name)
-	return err
+		m.c.PortalID, p.Name, p.Key(), p.A.Path+"/"+p.B.Path, p.A.Name, p.B.Name); err != nil {
+		return err
+	}
+	return m.guard(ctx, tx, guardedPair(p))
 }
 
 // EnsureLookups makes the lookup tables that are not there yet.
@@ -85,6 +87,9 @@ func (m *Mapper) EnsureLookups(ctx context.Context, db DB) error {
 			if _, err := tx.Exec(ctx, `
 insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular)
 values ($1, $2, 'lookup', $2, '', '')`, m.c.PortalID, l.Name); err != nil {
+				return err
+			}
+			if err := m.guard(ctx, tx, guarded{schema: m.c.Schema, name: l.Name, kind: "lookup"}); err != nil {
 				return err
 			}
 		}

@@ -42,7 +42,11 @@ func (m *Mapper) EnsureRoles(ctx context.Context, db DB) (Roles, error) {
 					role.name, ReaderRole, WriterRole)
 				continue
 			}
-			if err := script(ctx, tx, grantSQL(m.c.Schema, role.name)); err != nil {
+			grants := grantSQL(m.c.Schema, role.name)
+			if role.name == WriterRole {
+				grants += writeSQL(m.c.Schema, role.name)
+			}
+			if err := script(ctx, tx, grants); err != nil {
 				return err
 			}
 			*role.done = true
@@ -79,7 +83,14 @@ select exists (select from pg_roles where rolname = $1),
 	return err == nil, err
 }
 
-// grantSQL gives a group role its reading rights. The writer's right to change tables comes with writing itself.
+// writeSQL gives a group role the right to change tables, which the tables' triggers then hold to the way through HubSpot.
+func writeSQL(schema, role string) string {
+	s, r := ident(schema), ident(role)
+	return fmt.Sprintf("grant insert, update, delete on all tables in schema %[1]s to %[2]s;\n"+
+		"alter default privileges in schema %[1]s grant insert, update, delete on tables to %[2]s;\n", s, r)
+}
+
+// grantSQL gives a group role its reading rights.
 func grantSQL(schema, role string) string {
 	s, r := ident(schema), ident(role)
 	var b strings.Builder
