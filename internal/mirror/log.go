@@ -68,7 +68,11 @@ func (a *Applier) finish(ctx context.Context, tx pgx.Tx, table string, delta int
 			a.portal, table, delta)
 	}
 	var last int64
+	pending := false
 	if len(events) > 0 {
+		if table != "" {
+			batch.Queue(pendingSQL, a.portal, table).QueryRow(func(row pgx.Row) error { return row.Scan(&pending) })
+		}
 		batch.Queue("update hubpg.change_counter set last = last + $1 returning last", len(events)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
 	}
@@ -80,6 +84,16 @@ func (a *Applier) finish(ctx context.Context, tx pgx.Tx, table string, delta int
 	}
 	if len(events) == 0 {
 		return nil
+	}
+	if pending { // committed before, so they come before
+		earlier, err := a.take(ctx, tx, table)
+		if err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, "update hubpg.change_counter set last = last + $1 returning last", len(earlier)).Scan(&last); err != nil {
+			return fmt.Errorf("count changes: %w", err)
+		}
+		events = append(earlier, events...)
 	}
 	for i := range events {
 		events[i].Seq = last - int64(len(events)-1-i)
