@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -14,6 +15,9 @@ const (
 
 // MaxTake is the largest message, header included, that a [Filter] may ask to see whole. A larger one passes unseen.
 const MaxTake = 64<<10 + HeaderLen
+
+// ErrHalted ends [Pump.Run] after [Pump.Halt].
+var ErrHalted = errors.New("halted before a message")
 
 // Filter watches the messages that a [Pump] moves. Its methods are called on the Pump's goroutine, in this order for
 // each buffer: Begin, then Header once for each message that starts in it, and perhaps Take, then Scanned, then Write.
@@ -51,6 +55,7 @@ type Pump struct {
 	w      int                // bytes in buf, all not yet sent
 	skip   int                // bytes still to come of a message that passes unseen
 	asked  bool               // the filter wants to see the message at the start of buf
+	halted bool               // the message at the start of buf is somebody else's
 	out    []byte             // the buffer with replacements made, when there were any
 }
 
@@ -61,6 +66,17 @@ func NewPump(src io.Reader, rest []byte, filter Filter) *Pump {
 	p.w = copy(p.buf, rest)
 	return p
 }
+
+// Halt, called by a [Filter] from Header or Take, stops the Pump before the message being shown: what came before it
+// is still written, then Run returns [ErrHalted]. The message is the first of what Rest returns.
+func (p *Pump) Halt() { p.halted = true }
+
+// Rest returns the bytes that were read and not sent on, valid until the Pump is closed. It is for whoever reads the
+// stream next, once Run has returned.
+func (p *Pump) Rest() []byte { return p.buf[:p.w] }
+
+// Between reports whether all that was sent on so far ends with a whole message.
+func (p *Pump) Between() bool { return p.skip == 0 }
 
 // Close gives the buffers back. The Pump may not be used again.
 func (p *Pump) Close() {
@@ -121,6 +137,9 @@ func (p *Pump) send() error {
 		copy(p.buf, tail)
 	}
 	p.w = kept
+	if p.halted {
+		return ErrHalted
+	}
 	return nil
 }
 
@@ -140,6 +159,9 @@ func (p *Pump) scan() (chunk []byte, kept, need int, err error) {
 		}
 		take := p.asked || p.filter.Header(h.Type, h.Size)
 		p.asked = false
+		if p.halted {
+			break
+		}
 		if !take || h.Size > MaxTake {
 			if pos += h.Size; pos > p.w {
 				p.skip = pos - p.w
@@ -152,7 +174,11 @@ func (p *Pump) scan() (chunk []byte, kept, need int, err error) {
 			break
 		}
 		message := p.buf[pos : pos+h.Size]
-		if out := p.filter.Take(message); len(out) != len(message) || &out[0] != &message[0] {
+		out := p.filter.Take(message)
+		if p.halted {
+			break
+		}
+		if len(out) != len(message) || &out[0] != &message[0] {
 			if !replaced {
 				p.out, replaced = p.out[:0], true
 			}
