@@ -41,6 +41,20 @@ func TestErasedMergedAndRestoredRecordsAreFoundByTheSweep(t *testing.T) {
 		[]int64{live[10].ID, live[11].ID}); n == 0 {
 		t.Fatal("no event says that records were merged")
 	}
+	again, err := w.hub.Merge("contacts", survivor, live[12].ID)
+	w.must(err)
+	w.awaitEqual(30*time.Second, "contacts")
+	chain := []int64{live[10].ID, live[11].ID, live[12].ID, survivor}
+	eventually(t, 10*time.Second, func() string {
+		if n := w.count(`select count(*) from hubspot.merges where table_name = 'contacts' and old_id = any ($1) and new_id = $2`, chain, again); n != 4 {
+			return fmt.Sprintf("%d of 4 old ids lead to the record that is left", n)
+		}
+		return ""
+	})
+	if n := w.count(`select count(*) from hubpg.changes where op = 'merge' and record_id = any ($1) and after = jsonb_build_object('id', $2::bigint)`,
+		chain, again); n == 0 {
+		t.Fatal("no event says what the records have become")
+	}
 	if d := w.replayDifference(); d != "" {
 		t.Fatal(d)
 	}

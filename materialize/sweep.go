@@ -235,11 +235,6 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 		if err != nil {
 			return err
 		}
-		var merged []int64
-		for id := range got.Moved {
-			merged = append(merged, id)
-		}
-		slices.Sort(merged)
 		batch := t.batch(changes.Sweep)
 		batch.ReadAt = got.ReadAt
 		for i := range got.Records {
@@ -250,11 +245,14 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 			if err := s.acquit(ctx, tx, t, ids, got.Unanswered); err != nil {
 				return sum, err
 			}
+			if err := s.e.applier.Lock(ctx, tx, s.e.cfg.Schema, t.name(), mirror.Merges); err != nil {
+				return sum, err
+			}
 			deleted, err := s.e.applier.Delete(ctx, tx, t.table, got.Missing, got.ReadAt, changes.Delete, changes.Sweep)
 			if err != nil {
 				return sum, err
 			}
-			became, err := s.e.applier.Delete(ctx, tx, t.table, merged, got.ReadAt, changes.Merge, changes.Sweep)
+			became, err := s.e.applier.Merge(ctx, tx, t.table, got.Moved, got.ReadAt, changes.Sweep)
 			if err != nil {
 				return sum, err
 			}
@@ -266,6 +264,7 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 					return sum, err
 				}
 				sum.Inserted, sum.Updated = r.Inserted, r.Updated
+				sum.Deleted += r.Deleted
 			}
 			return sum, nil
 		})

@@ -160,6 +160,12 @@ func Verify(ctx context.Context, cfg VerifyConfig) (*Report, error) {
 			}
 		}
 	}
+	if v.wanted(mirror.Merges) {
+		r := &TableReport{Table: mirror.Merges}
+		if err := record(r, v.merges(ctx, cat, r)); err != nil {
+			return nil, fmt.Errorf("verify %s: %w", mirror.Merges, err)
+		}
+	}
 	report.Ended = time.Now()
 	return report, nil
 }

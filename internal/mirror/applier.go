@@ -71,6 +71,9 @@ func (a *Applier) Lock(ctx context.Context, tx pgx.Tx, schema string, tables ...
 		keys = append(keys, lockKey(schema, table))
 	}
 	slices.Sort(keys)
+	if i, found := slices.BinarySearch(keys, lockKey(schema, Merges)); found { // which Upsert takes behind its table
+		keys = append(slices.Delete(keys, i, i+1), lockKey(schema, Merges))
+	}
 	for _, key := range slices.Compact(keys) {
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", key); err != nil {
 			return fmt.Errorf("lock tables of %s: %w", schema, err)

@@ -15,7 +15,8 @@ import (
 
 // Delete removes records that HubSpot says are gone, and leaves tombstones so that no read begun before readAt brings
 // them back. A row that was read after readAt stays and counts as stale. Associations of removed records go with them.
-// op is changes.Delete, or changes.Merge for a record that was merged into another.
+// op is changes.Delete, or changes.Merge for a record that was merged into another of which nothing else is known; see
+// [Applier.Merge].
 func (a *Applier) Delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []int64, readAt time.Time,
 	op changes.Op, source changes.Source,
 ) (Result, error) {
@@ -37,9 +38,37 @@ func (a *Applier) Delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids [
 func (a *Applier) delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []int64, readAt time.Time,
 	op changes.Op, source changes.Source,
 ) (res Result, err error) {
-	var events []changes.Change
 	batch := &pgx.Batch{}
 	enter(batch, t.Schema, t.Name)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return res, err
+	}
+	var events []changes.Change
+	if events, res.Refused, err = a.expel(ctx, tx, t, ids, readAt, op, source); err != nil {
+		return res, err
+	}
+	res.Deleted, res.Stale = len(events), len(res.Refused)
+	res.Unchanged = len(ids) - res.Deleted - res.Stale
+	gone := slices.DeleteFunc(slices.Clone(ids), func(id int64) bool {
+		_, stays := slices.BinarySearch(res.Refused, id)
+		return stays
+	})
+	if err := a.bury(ctx, tx, t.Name, gone, string(op), readAt); err != nil {
+		return res, err
+	}
+	edges, err := a.sever(ctx, tx, t, gone, source)
+	if err != nil {
+		return res, err
+	}
+	return res, a.finish(ctx, tx, t.Name, -res.Deleted, append(events, edges...), &res)
+}
+
+// expel takes rows that were not read after readAt out of the table. It returns their events and the ids of the rows
+// that stay, both in the order of ids. The caller has the table's lock.
+func (a *Applier) expel(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []int64, readAt time.Time, op changes.Op,
+	source changes.Source,
+) (events []changes.Change, stay []int64, err error) {
+	batch := &pgx.Batch{}
 	batch.Queue("delete from "+tableIdent(t)+" t where t.id = any($1) and t._read_at <= $2 returning t.id, "+flat(t), ids, readAt).
 		Query(func(rows pgx.Rows) error {
 			var id int64
@@ -56,27 +85,14 @@ func (a *Applier) delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids [
 	batch.Queue("select id from "+tableIdent(t)+" where id = any($1) order by id", ids).
 		Query(func(rows pgx.Rows) error {
 			var err error
-			res.Refused, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+			stay, err = pgx.CollectRows(rows, pgx.RowTo[int64])
 			return err
 		})
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return res, err
+		return nil, nil, err
 	}
 	slices.SortFunc(events, func(x, y changes.Change) int { return compareIDs(x.RecordID, y.RecordID) })
-	res.Deleted, res.Stale = len(events), len(res.Refused)
-	res.Unchanged = len(ids) - res.Deleted - res.Stale
-	gone := slices.DeleteFunc(slices.Clone(ids), func(id int64) bool {
-		_, stays := slices.BinarySearch(res.Refused, id)
-		return stays
-	})
-	if err := a.bury(ctx, tx, t.Name, gone, string(op), readAt); err != nil {
-		return res, err
-	}
-	edges, err := a.sever(ctx, tx, t, gone, source)
-	if err != nil {
-		return res, err
-	}
-	return res, a.finish(ctx, tx, t.Name, -res.Deleted, append(events, edges...), &res)
+	return events, stay, nil
 }
 
 // bury writes tombstones; one that is there already keeps the later instant.

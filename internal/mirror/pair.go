@@ -59,7 +59,7 @@ values ($1, $2, 'association', $3, $4, '', $5, $6)`,
 	return m.guard(ctx, tx, guardedPair(p))
 }
 
-// EnsureLookups makes the lookup tables that are not there yet.
+// EnsureLookups makes the lookup tables, and [Merges], that are not there yet.
 func (m *Mapper) EnsureLookups(ctx context.Context, db DB) error {
 	err := m.locked(ctx, db, "", func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, "select table_name from hubpg.objects where portal_id = $1 and kind = 'lookup'", m.c.PortalID)
@@ -74,7 +74,7 @@ func (m *Mapper) EnsureLookups(ctx context.Context, db DB) error {
 		for _, name := range made {
 			have[name] = true
 		}
-		for _, l := range Lookups() {
+		for _, l := range append(Lookups(), mergesTable()) {
 			if have[l.Name] {
 				continue
 			}

@@ -32,6 +32,8 @@ func (e *WideRowError) Unwrap() error { return e.Err }
 // Upsert stores a batch. Rows that are not in the table go straight into it by COPY; rows that are there, and older,
 // are staged and merged; rows that lose are counted as stale. Unless the batch is quiet, every row of which a kept
 // column changed adds one change to the log (updated_at, _read_at and stamps are not kept columns in this sense).
+//
+// Records that say which others were merged into them take those others' rows out of the table, as [Applier.Merge] does.
 func (a *Applier) Upsert(ctx context.Context, tx pgx.Tx, b *Batch) (Result, error) {
 	var res Result
 	if err := b.check(); err != nil {
@@ -88,7 +90,15 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 			return res, err
 		}
 	}
-	return res, a.finish(ctx, tx, b.Table.Name, 0, events, &res)
+	merged, gone, err := a.redirect(ctx, tx, b.Table, b.mergers(slices.Concat(work.fresh, work.newer)...), readAt, b.Source)
+	if err != nil {
+		return res, err
+	}
+	res.Deleted = gone
+	if !b.Quiet {
+		events = append(events, merged...)
+	}
+	return res, a.finish(ctx, tx, b.Table.Name, -gone, events, &res)
 }
 
 // tableState is what the database knows about the records of a batch.
