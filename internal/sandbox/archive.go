@@ -47,4 +47,7 @@ func (s *Server) Age(by time.Duration) {
 		s.account.due(now)
 	})
 	s.oauth.age(by)
+	s.journal.age(by)
+	s.exports.age(by)
+	s.downloads.age(by)
 }

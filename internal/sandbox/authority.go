@@ -245,7 +245,9 @@ func (s *Server) Install(clientID string, scopes ...string) (refreshToken string
 	if len(scopes) == 0 {
 		scopes = accountScopes()
 	}
-	return s.oauth.install(a, withOAuth(scopes)).token, nil
+	token := s.oauth.install(a, withOAuth(scopes)).token
+	s.lifecycle(a, "INSTALL")
+	return token, nil
 }
 
 // Uninstall revokes all tokens of an app, as a user of the account may at any time.
@@ -255,6 +257,7 @@ func (s *Server) Uninstall(clientID string) error {
 		return ErrNotFound
 	}
 	s.oauth.uninstall(a)
+	s.lifecycle(a, "UNINSTALL")
 	return nil
 }
 

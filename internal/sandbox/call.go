@@ -60,19 +60,6 @@ func (c *call) answer(status int, v any) *reply {
 	return out
 }
 
-// offset reads a cursor that is a number.
-func (c *call) offset(name string) (int, *reply) {
-	v := c.query.Get(name)
-	if v == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 0 {
-		return 0, c.invalidParameter(name, v)
-	}
-	return n, nil
-}
-
 // ok starts a 200 reply in a pooled buffer.
 func (c *call) ok() *reply {
 	p := c.s.bodies.get()

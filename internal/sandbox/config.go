@@ -68,6 +68,10 @@ type Config struct {
 
 	// Webhooks bends the delivery of webhooks.
 	Webhooks Webhooks
+	// Journal bends the webhooks journal.
+	Journal Journal
+	// ExportTime is how long an export takes (default 200 ms).
+	ExportTime time.Duration
 	// ArchiveLife is how long deleted records stay in the archive (default 90 days).
 	ArchiveLife time.Duration
 
@@ -129,6 +133,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Webhooks.Timeout <= 0 {
 		c.Webhooks.Timeout = 5 * time.Second
+	}
+	if c.Journal.Life <= 0 {
+		c.Journal.Life = 72 * time.Hour
+	}
+	if c.ExportTime <= 0 {
+		c.ExportTime = 200 * time.Millisecond
 	}
 	if c.ArchiveLife <= 0 {
 		c.ArchiveLife = 90 * 24 * time.Hour

@@ -9,12 +9,14 @@ import (
 
 // reply is a response before it is sent.
 type reply struct {
-	status  int
-	body    []byte
-	header  [][2]string
-	html    bool
-	pooled  *[]byte // where body came from
-	limiter string  // the policy of a 429
+	status int
+	body   []byte
+	header [][2]string
+	html   bool
+	// contentType, when set, is neither JSON nor HTML.
+	contentType string
+	pooled      *[]byte // where body came from
+	limiter     string  // the policy of a 429
 }
 
 // bodies are buffers for responses.
@@ -51,7 +53,9 @@ func (r *reply) writeHeader(w http.ResponseWriter, length int) {
 	for _, kv := range r.header {
 		h.Set(kv[0], kv[1])
 	}
-	if r.html {
+	if r.contentType != "" {
+		h.Set("Content-Type", r.contentType)
+	} else if r.html {
 		h.Set("Content-Type", "text/html")
 	} else if r.status != http.StatusNoContent {
 		h.Set("Content-Type", "application/json;charset=utf-8")

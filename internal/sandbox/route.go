@@ -24,6 +24,13 @@ func (s *Server) route(c *call, escaped string) handler {
 	if handle := s.routeOAuth(c, segments); handle != nil {
 		return handle
 	}
+	if len(segments) == 2 && segments[0] == downloadPrefix {
+		c.label, c.limits, c.open, c.rest = "download", limitNone, true, segments[1:]
+		return s.serveDownload
+	}
+	if routeJournal(c, segments) {
+		return s.serveJournal
+	}
 	if len(segments) < 3 {
 		return nil
 	}
@@ -89,6 +96,9 @@ func (s *Server) route(c *call, escaped string) handler {
 	case "webhooks":
 		c.label = "webhooks"
 		return s.serveWebhooks
+	case "exports":
+		c.label = "exports"
+		return s.serveExports
 	case "owners":
 		c.label = "owners"
 		return s.serveOwners

@@ -21,16 +21,19 @@ const accountZone = "US/Eastern"
 // Server is a simulated HubSpot. It implements [http.Handler]: the API under the paths HubSpot uses,
 // the admin API under /_sandbox/. Its methods may be called by many goroutines.
 type Server struct {
-	cfg      Config
-	account  *account
-	oauth    *authority
-	webhooks *webhooks
-	limiter  *limiter
-	faults   *faults
-	stats    *stats
-	bodies   *bodies
-	zone     *time.Location
-	calls    atomic.Uint64
+	cfg       Config
+	account   *account
+	oauth     *authority
+	webhooks  *webhooks
+	journal   *journal
+	exports   *exports
+	downloads downloads
+	limiter   *limiter
+	faults    *faults
+	stats     *stats
+	bodies    *bodies
+	zone      *time.Location
+	calls     atomic.Uint64
 
 	scopeMu  sync.RWMutex
 	withheld map[string]bool // guarded by scopeMu
@@ -62,6 +65,8 @@ func newServer(cfg Config) *Server {
 		zone:    zone,
 	}
 	s.webhooks = newWebhooks(cfg, s.oauth.apps)
+	s.journal = newJournal(s.oauth.apps)
+	s.exports = &exports{}
 	s.WithholdScopes(cfg.WithheldScopes...)
 	return s
 }

@@ -113,6 +113,7 @@ func (s *Server) serveToken(c *call) *reply {
 			return c.refuse("invalid_grant", "BAD_CODE_VERIFIER", "missing or invalid code verifier")
 		}
 		g := s.oauth.install(a, code.scopes)
+		s.lifecycle(a, "INSTALL")
 		t, refresh := s.oauth.issue(a, g, g.scopes, false)
 		return s.tokenReply(c, t, refresh)
 	case "refresh_token":
@@ -331,5 +332,6 @@ func (s *Server) serveUninstall(c *call) *reply {
 		return c.missingScopes("oauth")
 	}
 	s.oauth.uninstall(c.token.app)
+	s.lifecycle(c.token.app, "UNINSTALL")
 	return c.noContent()
 }
