@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/oauth2"
 	"golang.org/x/sync/errgroup"
 
 	"hubpg/hubapi"
@@ -209,7 +210,7 @@ func (a *App) addEngine(ctx context.Context) error {
 
 // client makes the client of the account that the token belongs to, and the budget that its calls come out of.
 func (a *App) client(ctx context.Context) (*hubapi.Client, hubapi.Account, error) {
-	account, err := a.account(ctx)
+	account, tokens, err := a.account(ctx)
 	if err != nil {
 		return nil, account, err
 	}
@@ -217,7 +218,7 @@ func (a *App) client(ctx context.Context) (*hubapi.Client, hubapi.Account, error
 		PortalID: account.PortalID, Location: account.Location(), Share: a.cfg.HubSpot.Share,
 		Unlimited: a.cfg.HubSpot.Limits == "off",
 	})
-	client, err := hubapi.New(a.cfg.HubSpot.URL, hubapi.StaticToken(a.cfg.HubSpot.Token.Reveal()),
+	client, err := hubapi.New(a.cfg.HubSpot.URL, tokens,
 		hubapi.WithLimiter(a.budget), hubapi.WithLogger(a.log), hubapi.WithProductVersion(version()),
 		hubapi.WithObserver(a.observeCall))
 	return client, account, err
@@ -225,15 +226,18 @@ func (a *App) client(ctx context.Context) (*hubapi.Client, hubapi.Account, error
 
 // account asks HubSpot whose token it is. A HubSpot that cannot be reached is an error only when the database does not
 // know the account yet: tables that are there are worth serving, and the lanes keep trying.
-func (a *App) account(ctx context.Context) (account hubapi.Account, err error) {
+func (a *App) account(ctx context.Context) (account hubapi.Account, tokens oauth2.TokenSource, err error) {
 	known, zone, err := a.knownAccount(ctx)
 	if err != nil {
-		return account, err
+		return account, nil, err
 	}
-	client, err := hubapi.New(a.cfg.HubSpot.URL, hubapi.StaticToken(a.cfg.HubSpot.Token.Reveal()),
+	if tokens, err = a.tokens(ctx, known); err != nil {
+		return account, nil, err
+	}
+	client, err := hubapi.New(a.cfg.HubSpot.URL, tokens,
 		hubapi.WithProductVersion(version()), hubapi.WithRetry(hubapi.RetryPolicy{Tries: 4, Elapsed: accountTimeout / 2}))
 	if err != nil {
-		return account, fail(err, "leave hubspot.url out for HubSpot itself, or give the URL of a sandbox",
+		return account, nil, fail(err, "leave hubspot.url out for HubSpot itself, or give the URL of a sandbox",
 			"hubspot.url cannot be used: %s", cause(err))
 	}
 	probe, cancel := context.WithTimeout(ctx, accountTimeout)
@@ -241,16 +245,16 @@ func (a *App) account(ctx context.Context) (account hubapi.Account, err error) {
 	account, err = client.GetAccount(probe)
 	if _, away := errors.AsType[*hubapi.UnavailableError](err); (away || probe.Err() != nil) && ctx.Err() == nil && known != 0 {
 		a.log.Warn("hubspot is away, serving what is stored", slog.String("error", err.Error()))
-		return hubapi.Account{PortalID: known, TimeZone: zone}, nil
+		return hubapi.Account{PortalID: known, TimeZone: zone}, tokens, nil
 	}
 	if err != nil {
-		return account, fmt.Errorf("ask HubSpot for the account: %w", err)
+		return account, nil, fmt.Errorf("ask HubSpot for the account: %w", err)
 	}
 	if known != 0 && known != account.PortalID {
-		return account, fail(nil, "use another database, or another schema with --schema",
+		return account, nil, fail(nil, "use another database, or another schema with --schema",
 			"schema %s holds HubSpot account %d, but the token belongs to account %d", a.cfg.Schema, known, account.PortalID)
 	}
-	return account, nil
+	return account, tokens, nil
 }
 
 // knownAccount is the account whose tables are in the schema, 0 when there is none.

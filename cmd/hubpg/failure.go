@@ -16,6 +16,7 @@ import (
 	"hubpg/hubapi"
 	"hubpg/internal/mirror"
 	"hubpg/internal/pgtest"
+	"hubpg/internal/signin"
 	"hubpg/internal/status"
 	"hubpg/migrations"
 )
@@ -92,6 +93,14 @@ func explainSetup(err error, f *failure) bool {
 	}
 	if e, ok := errors.AsType[*mirror.ConflictError](err); ok {
 		f.message, f.hint = e.Name+" already exists and "+e.Held, e.Hint
+		return true
+	}
+	if e, ok := errors.AsType[*signin.SealError](err); ok {
+		f.message, f.hint = e.Error(), e.Hint()
+		return true
+	}
+	if e, ok := errors.AsType[*signin.RefusedError](err); ok {
+		f.message, f.hint = e.Error(), e.Hint()
 		return true
 	}
 	switch {

@@ -5,6 +5,8 @@
 //	hubpg sandbox   the simulated HubSpot alone
 //	hubpg status    how complete and how fresh each table is
 //	hubpg verify    compares every row with HubSpot
+//	hubpg plan      tells what an account will cost before it is mirrored
+//	hubpg connect   signs in to an account through an app, where there is no token
 //	hubpg config    prints the settings in force
 //
 // Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one line on standard error, with the next step on a

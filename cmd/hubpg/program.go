@@ -60,7 +60,7 @@ func (p *Program) root() *cobra.Command {
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(p.demoCommand(), p.serveCommand(), p.sandboxCommand(), p.statusCommand(), p.verifyCommand(),
-		p.configCommand(), p.versionCommand())
+		p.planCommand(), p.connectCommand(), p.configCommand(), p.versionCommand())
 	return root
 }
 

@@ -11,11 +11,13 @@ import (
 
 // Defaults of the settings that have one.
 const (
-	DefaultHubSpotURL  = "https://api.hubapi.com"
-	DefaultProxyListen = "127.0.0.1:6543"
-	DefaultHTTPListen  = "127.0.0.1:8099"
-	DefaultSchema      = "hubspot"
-	DefaultShare       = 1.0 / 3
+	DefaultHubSpotURL   = "https://api.hubapi.com"
+	DefaultAuthorizeURL = "https://app.hubspot.com/oauth/authorize"
+	DefaultRedirectURL  = "http://localhost:8098/callback"
+	DefaultProxyListen  = "127.0.0.1:6543"
+	DefaultHTTPListen   = "127.0.0.1:8099"
+	DefaultSchema       = "hubspot"
+	DefaultShare        = 1.0 / 3
 )
 
 // Role says which part of hubpg a process runs.
@@ -46,16 +48,26 @@ type Config struct {
 	Schema string `yaml:"schema"` // of the account's tables
 	Notify string `yaml:"notify"` // rows: direct connections can LISTEN too; off: only through the proxy
 
+	SecretKey     Secret `yaml:"secret_key"`      // seals stored tokens
+	SecretKeyFile string `yaml:"secret_key_file"` // holds the key where SecretKey is not given
+
 	origins map[string]string // key of a setting → where its value came from
 }
 
 // HubSpot is the account.
 type HubSpot struct {
-	URL       string  `yaml:"url"`
-	Token     Secret  `yaml:"token"`
-	TokenFile string  `yaml:"token_file"`
-	Share     float64 `yaml:"share"`  // of the account's quota that hubpg may use
-	Limits    string  `yaml:"limits"` // real: keep HubSpot's limits; off: only for a sandbox that has none
+	URL            string `yaml:"url"`
+	Token          Secret `yaml:"token"`
+	TokenFile      string `yaml:"token_file"`
+	ClientID       string `yaml:"client_id"` // of the app that the account is connected through, instead of a token
+	ClientSecret   Secret `yaml:"client_secret"`
+	Scopes         string `yaml:"scopes"`          // that the app requires, separated by spaces
+	OptionalScopes string `yaml:"optional_scopes"` // auto: all that are of use
+	AuthorizeURL   string `yaml:"authorize_url"`
+	RedirectURL    string `yaml:"redirect_url"`
+
+	Share  float64 `yaml:"share"`  // of the account's quota that hubpg may use
+	Limits string  `yaml:"limits"` // real: keep HubSpot's limits; off: only for a sandbox that has none
 }
 
 // Database is where the tables are kept.
@@ -84,7 +96,10 @@ type Log struct {
 // Default returns the configuration of a process that was told nothing.
 func Default() *Config {
 	return &Config{
-		HubSpot: HubSpot{URL: DefaultHubSpotURL, Share: DefaultShare, Limits: "real"},
+		HubSpot: HubSpot{
+			URL: DefaultHubSpotURL, Share: DefaultShare, Limits: "real",
+			Scopes: "oauth", OptionalScopes: "auto", AuthorizeURL: DefaultAuthorizeURL, RedirectURL: DefaultRedirectURL,
+		},
 		Proxy:   Proxy{Listen: DefaultProxyListen},
 		HTTP:    HTTP{Listen: DefaultHTTPListen},
 		Log:     Log{Level: "info", Format: "text"},
@@ -131,6 +146,41 @@ func (c *Config) Validate() error {
 // ValidateDatabase reports why the database cannot be used, for the verbs that need nothing else.
 func (c *Config) ValidateDatabase() error { return c.checkDatabase() }
 
+// ValidateConnect reports why no account can be connected through an app.
+func (c *Config) ValidateConnect() error { return c.checkApp() }
+
+// Connects reports whether the account is reached through an app rather than with a token.
+func (h *HubSpot) Connects() bool { return h.Token == "" && h.ClientID != "" }
+
+// checkApp reports why the app cannot be used.
+func (c *Config) checkApp() error {
+	h := &c.HubSpot
+	if h.ClientID == "" {
+		return c.bad("hubspot.client_id", "no app is given",
+			"set HUBPG_HUBSPOT_CLIENT_ID and HUBPG_HUBSPOT_CLIENT_SECRET to those of your app in HubSpot")
+	}
+	if h.ClientSecret == "" {
+		return c.bad("hubspot.client_secret", "is not given", "set HUBPG_HUBSPOT_CLIENT_SECRET to the secret of the app in HubSpot")
+	}
+	if u, err := url.Parse(h.AuthorizeURL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return c.bad("hubspot.authorize_url", fmt.Sprintf("%q is not an http or https URL", h.AuthorizeURL),
+			"leave it out for HubSpot itself ("+DefaultAuthorizeURL+")")
+	}
+	u, err := url.Parse(h.RedirectURL)
+	if ip := net.ParseIP(hostname(u)); err != nil || u.Scheme != "http" || hostname(u) != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return c.bad("hubspot.redirect_url", fmt.Sprintf("%q is not http on a loopback address", h.RedirectURL),
+			"register "+DefaultRedirectURL+" with the app, or give the loopback address that is registered")
+	}
+	return nil
+}
+
+func hostname(u *url.URL) string {
+	if u == nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
 // ValidateHubSpot reports why the account cannot be used, for the verbs that read it.
 func (c *Config) ValidateHubSpot() error { return c.checkHubSpot() }
 
@@ -165,10 +215,14 @@ func (c *Config) checkHubSpot() error {
 		return c.bad("hubspot.url", fmt.Sprintf("%q is not an http or https URL", c.HubSpot.URL),
 			"leave it out for HubSpot itself ("+DefaultHubSpotURL+") or give the URL of a hubpg sandbox")
 	}
-	if c.HubSpot.Token == "" {
+	if c.HubSpot.Token == "" && c.HubSpot.ClientID != "" {
+		if err := c.checkApp(); err != nil {
+			return err
+		}
+	} else if c.HubSpot.Token == "" {
 		return c.bad("hubspot.token", "no access token is given",
 			"set HUBPG_HUBSPOT_TOKEN or HUBPG_HUBSPOT_TOKEN_FILE to the token of a private app or service key "+
-				"(the token of a sandbox is sandbox)")
+				"(the token of a sandbox is sandbox), or hubspot.client_id to connect through an app")
 	}
 	if strings.ContainsAny(c.HubSpot.Token.Reveal(), " \t\r\n") {
 		return c.bad("hubspot.token", "holds white space", "copy the token again, without a line break in it")

@@ -25,6 +25,9 @@ func NewLoader(flags *pflag.FlagSet, prefixes ...string) *Loader {
 		if !matches(s.key, prefixes) {
 			continue
 		}
+		if s.flag == "" {
+			continue
+		}
 		l.given[s.key] = new(string)
 		flags.Var(&textFlag{text: l.given[s.key], shown: s.show(defaults)}, s.flag, s.usage+"  [$"+s.env+"]")
 	}
@@ -79,7 +82,10 @@ func (l *Loader) Load(lookup func(string) (string, bool)) (*Config, error) {
 	}
 	tokens.note(c, "the environment")
 	for _, s := range settings() {
-		if flag := l.flags.Lookup(s.flag); l.given[s.key] != nil && flag != nil && flag.Changed {
+		if l.given[s.key] == nil {
+			continue
+		}
+		if flag := l.flags.Lookup(s.flag); flag != nil && flag.Changed {
 			if err := c.assign(s, *l.given[s.key], "--"+s.flag); err != nil {
 				return nil, err
 			}

@@ -9,7 +9,7 @@ import (
 type setting struct {
 	key   string // in the file: section.name
 	env   string
-	flag  string
+	flag  string // "" for a setting that has none
 	usage string
 	value func(*Config) any // pointer to the field: *string, *Secret, *Role or *float64
 }
@@ -31,6 +31,30 @@ func settings() []setting {
 		{
 			"hubspot.token_file", "HUBPG_HUBSPOT_TOKEN_FILE", "hubspot-token-file", "file that holds the access token",
 			func(c *Config) any { return &c.HubSpot.TokenFile },
+		},
+		{
+			"hubspot.client_id", "HUBPG_HUBSPOT_CLIENT_ID", "", "app that accounts are connected through, instead of a token",
+			func(c *Config) any { return &c.HubSpot.ClientID },
+		},
+		{
+			"hubspot.client_secret", "HUBPG_HUBSPOT_CLIENT_SECRET", "", "secret of the app",
+			func(c *Config) any { return &c.HubSpot.ClientSecret },
+		},
+		{
+			"hubspot.scopes", "HUBPG_HUBSPOT_SCOPES", "", "scopes that the app requires",
+			func(c *Config) any { return &c.HubSpot.Scopes },
+		},
+		{
+			"hubspot.optional_scopes", "HUBPG_HUBSPOT_OPTIONAL_SCOPES", "", "scopes to ask for as far as the account has them; auto: all that are of use",
+			func(c *Config) any { return &c.HubSpot.OptionalScopes },
+		},
+		{
+			"hubspot.authorize_url", "HUBPG_HUBSPOT_AUTHORIZE_URL", "", "address of the consent page",
+			func(c *Config) any { return &c.HubSpot.AuthorizeURL },
+		},
+		{
+			"hubspot.redirect_url", "HUBPG_HUBSPOT_REDIRECT_URL", "", "loopback address registered with the app",
+			func(c *Config) any { return &c.HubSpot.RedirectURL },
 		},
 		{
 			"hubspot.share", "HUBPG_HUBSPOT_SHARE", "hubspot-share", "part of the account's API quota that hubpg may use",
@@ -71,6 +95,14 @@ func settings() []setting {
 		{
 			"notify", "HUBPG_NOTIFY", "notify", "rows: NOTIFY reaches direct connections too; off: only the proxy's",
 			func(c *Config) any { return &c.Notify },
+		},
+		{
+			"secret_key", "HUBPG_SECRET_KEY", "", "key that seals stored tokens: 32 bytes in base64; a comma and older keys may follow",
+			func(c *Config) any { return &c.SecretKey },
+		},
+		{
+			"secret_key_file", "HUBPG_SECRET_KEY_FILE", "", "file of the key, made when it is missing and no key is given",
+			func(c *Config) any { return &c.SecretKeyFile },
 		},
 		{
 			"log.level", "HUBPG_LOG_LEVEL", "log-level", "debug, info, warn or error",

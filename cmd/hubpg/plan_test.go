@@ -1,0 +1,45 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"testing"
+
+	"hubpg/internal/sandbox"
+)
+
+func TestPlanTellsTheCostBeforeAnythingIsStored(t *testing.T) {
+	t.Parallel()
+	s := sandbox.New(sandbox.Config{
+		Seed: 1, Contacts: 400, Quiet: true, Limits: true, DailyUsed: 1234, WithheldScopes: []string{"crm.objects.quotes.read"},
+	})
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	env := map[string]string{"HUBPG_HUBSPOT_URL": server.URL, "HUBPG_HUBSPOT_TOKEN": sandbox.DefaultToken}
+	r := run(t, env, "plan", "--json", "--changes", "0")
+	if r.status != exitDone {
+		t.Fatalf("status %d: %s", r.status, r.stderr)
+	}
+	var got plan
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+		t.Fatalf("%v: %s", err, r.stdout)
+	}
+	rows := map[string]int64{}
+	for _, table := range got.Tables {
+		rows[table.Table] = table.Rows
+	}
+	for _, name := range []string{"contacts", "companies", "deals", "notes"} {
+		if want := int64(s.Count(name)); rows[name] != want {
+			t.Errorf("%s: %d rows, want %d", name, rows[name], want)
+		}
+	}
+	if got.Limits.Burst != 190 || got.Limits.Association != 150 || got.Limits.Daily != 1_000_000 || got.UsedNow < 1234 {
+		t.Errorf("limits %+v, used %d", got.Limits, got.UsedNow)
+	}
+	if !got.Fits || got.Day == 0 || got.Backfill.Seconds <= 0 || got.Allowed != 333_333 {
+		t.Errorf("plan %+v", got)
+	}
+	if len(s.Stats().RateLimited) != 0 {
+		t.Errorf("the survey was refused: %v", s.Stats().RateLimited)
+	}
+}

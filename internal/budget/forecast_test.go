@@ -1,0 +1,73 @@
+package budget_test
+
+import (
+	"testing"
+	"time"
+
+	"hubpg/internal/budget"
+)
+
+func TestForecastAddsUpWhatEachLaneCosts(t *testing.T) {
+	t.Parallel()
+	rhythm := budget.Rhythm{
+		Busy: 500 * time.Millisecond, Idle: time.Minute, Trailing: 5 * time.Minute, Schema: 5 * time.Minute,
+		Archived: 10 * time.Minute, IDs: 6 * time.Hour, Pairs: 24 * time.Hour,
+	}
+	limits := budget.Limits{Burst: 190, Association: 150, Search: 5, Daily: 1_000_000}
+	load := budget.Load{
+		Tables: []budget.TableLoad{
+			{Name: "contacts", Rows: 1_000_000, Wide: true}, {Name: "deals", Rows: 50_001, Pipelines: true},
+		},
+		Pairs: []budget.PairLoad{{Name: "contacts_companies", Rows: 1_000_000}},
+	}
+	cfg := budget.Config{Share: 1.0 / 3}
+	f := cfg.Forecast(load, limits, rhythm)
+	if f.Backfill.ObjectCalls != 2*10_000+501 || f.Backfill.AssociationCalls != 1000 {
+		t.Errorf("backfill %+v", f.Backfill)
+	}
+	// 20,501 calls at 190/3 in 10.25 s.
+	if want := 3318 * time.Second; f.Backfill.Takes.Round(time.Second) != want || f.Backfill.Bound != "burst" {
+		t.Errorf("backfill takes %s (%s), want %s", f.Backfill.Takes, f.Backfill.Bound, want)
+	}
+	want := map[string]int64{
+		"follow": 2 * 1440, "trailing": 2 * 288, "schema": 288 * (5 + 2 + 1), "archived": 2 * 144, "ids": 4 * 10_501, "associations": 1000,
+	}
+	var sum int64
+	for _, lane := range f.Lanes {
+		if lane.Calls != want[lane.Lane] {
+			t.Errorf("%s costs %d, want %d", lane.Lane, lane.Calls, want[lane.Lane])
+		}
+		sum += lane.Calls
+	}
+	if f.Day != sum || f.Allowed != 333_333 || !f.Fits || len(f.Lanes) != len(want) {
+		t.Errorf("day %d of %d, fits %t", f.Day, f.Allowed, f.Fits)
+	}
+	load.ChangesPerDay = 1_000_000
+	busy := cfg.Forecast(load, limits, rhythm)
+	if busy.Fits || busy.Day <= f.Day+2*load.ChangesPerDay-1 {
+		t.Errorf("a million changes cost %d", busy.Day-f.Day)
+	}
+	for _, lane := range busy.Lanes {
+		if lane.Lane == "changes: polls" && float64(lane.Calls+2880) > 5.0/3/1.25*86400 {
+			t.Errorf("%d searches a day exceed their pace", lane.Calls)
+		}
+	}
+}
+
+func TestForecastNamesTheTightestLimit(t *testing.T) {
+	t.Parallel()
+	limits := budget.Limits{Burst: 100, Association: 100, Search: 5, Daily: 3000}
+	cfg := budget.Config{Share: 1}
+	big := budget.Load{Tables: []budget.TableLoad{{Rows: 1_000_000}}}
+	if b := cfg.Forecast(big, limits, budget.Rhythm{}).Backfill; b.Bound != "daily" || b.Takes < 3*24*time.Hour || b.Takes > 4*24*time.Hour {
+		t.Errorf("10,001 calls at 2,550 a day: %+v", b)
+	}
+	linked := budget.Load{Pairs: []budget.PairLoad{{Rows: 2_000_000}}}
+	if b := cfg.Forecast(linked, limits, budget.Rhythm{}).Backfill; b.Bound != "association" {
+		t.Errorf("%+v", b)
+	}
+	limits.Daily = 0
+	if f := cfg.Forecast(big, limits, budget.Rhythm{}); f.Backfill.Bound != "burst" || !f.Fits || f.Allowed != 0 {
+		t.Errorf("without a daily limit: %+v", f)
+	}
+}
