@@ -36,6 +36,15 @@ type batchInput struct {
 // BatchRead returns live records by id, at most MaxPage. Ids must not repeat. The projection travels in the body, so it
 // may be of any length.
 func (c *Client) BatchRead(ctx context.Context, objectType string, ids []int64, p *Projection) (*BatchResult, error) {
+	return c.batchRead(ctx, objectType, ids, p, "")
+}
+
+// BatchReadArchived is BatchRead for records in the recycle bin: Missing are those that are not in it.
+func (c *Client) BatchReadArchived(ctx context.Context, objectType string, ids []int64, p *Projection) (*BatchResult, error) {
+	return c.batchRead(ctx, objectType, ids, p, "archived=true")
+}
+
+func (c *Client) batchRead(ctx context.Context, objectType string, ids []int64, p *Projection, query string) (*BatchResult, error) {
 	if len(ids) == 0 || len(ids) > MaxPage {
 		return nil, fmt.Errorf("batch read %s: %d ids, want 1 to %d", objectType, len(ids), MaxPage)
 	}
@@ -51,6 +60,7 @@ func (c *Client) BatchRead(ctx context.Context, objectType string, ids []int64, 
 		return nil, fmt.Errorf("encode batch read: %w", err)
 	}
 	r := read(FamilyObject, http.MethodPost, c.versions.objects()+"/"+segment(objectType)+"/batch/read")
+	r.query = query
 	r.body = body
 	var out *recordsBody
 	r.decode = func(body []byte) (err error) {

@@ -91,10 +91,10 @@ where portal_id = $1 and table_name = $3`, s.args.Portal, pair.Name, pair.A.Name
 // idsAfter returns the next ids of a table in order.
 func (s *step) idsAfter(ctx context.Context, t *catalog.Table, from int64, limit int) ([]int64, error) {
 	rows, err := s.e.cfg.Pool.Query(ctx, `
-select id
-from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+`
-where id >= $1
-order by id
+select t.id
+from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t
+where t.id >= $1 and `+mirror.Live(t)+`
+order by t.id
 limit $2`, from, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list ids of %s: %w", t.Name, err)

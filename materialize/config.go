@@ -27,6 +27,8 @@ type Config struct {
 	RowNotify bool
 	// IgnoreNewProperties keeps properties that HubSpot gains later out of tables that exist already.
 	IgnoreNewProperties bool
+	// SoftDeletes keeps the rows of deleted records, with archived_at set. By default they leave the table.
+	SoftDeletes bool
 	// KeepChanges is how long the change log is kept; 7 days by default.
 	KeepChanges time.Duration
 	// Fetchers is how many id ranges of one table are read at once; 8 by default.

@@ -60,6 +60,37 @@ func TestErasedMergedAndRestoredRecordsAreFoundByTheSweep(t *testing.T) {
 	}
 }
 
+// Deleted records stay with archived_at set, come back, and go for good when they are erased.
+func TestSoftDeletesKeepArchivedRecordsAndNoErasedOnes(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 150}, func(c *materialize.Config) {
+		c.SoftDeletes, c.Pace.Archived, c.Pace.IDs = true, 300*time.Millisecond, 500*time.Millisecond
+	})
+	live := w.live("contacts")
+	archived := func() int64 { return w.count(`select count(*) from hubspot.contacts where archived_at is not null`) }
+	w.must(w.hub.Archive("contacts", live[3].ID))
+	w.must(w.hub.Archive("contacts", live[4].ID))
+	w.must(w.hub.Erase("contacts", live[5].ID))
+	w.awaitEqual(30*time.Second, "contacts")
+	if n := archived(); n != 2 {
+		t.Fatalf("%d rows are archived", n)
+	}
+	if n := w.count(`select count(*) from hubspot.contacts where id = $1`, live[5].ID); n != 0 {
+		t.Fatal("the erased record has left its row")
+	}
+	w.must(w.hub.Restore("contacts", live[3].ID))
+	w.awaitEqual(30*time.Second, "contacts")
+	if n := archived(); n != 1 {
+		t.Fatalf("%d rows are archived after one was restored", n)
+	}
+	if d := w.replayDifference(); d != "" {
+		t.Fatal(d)
+	}
+	if report := w.verify(); !report.Equal() {
+		t.Fatalf("verify finds %+v", report.Tables)
+	}
+}
+
 // A listing that lacks records is no evidence that they are gone.
 func TestShortListingDeletesNothing(t *testing.T) {
 	t.Parallel()

@@ -192,6 +192,7 @@ func (e *Engine) bootstrap(ctx context.Context) error {
 	e.portal = account.PortalID
 	e.mapper = mirror.NewMapper(mirror.MapperConfig{
 		PortalID: e.portal, Schema: e.cfg.Schema, TimeZone: account.TimeZone, IgnoreNew: e.cfg.IgnoreNewProperties,
+		SoftDeletes: e.cfg.SoftDeletes,
 	})
 	err = e.retry(ctx, "register the account", func(ctx context.Context) error {
 		return e.mapper.EnsureAccount(ctx, e.cfg.Pool)

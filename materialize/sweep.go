@@ -178,9 +178,9 @@ func (s *step) compare(
 	}
 	// Rows that came in after the page was read are not on it, and are no news.
 	rows, err := s.e.cfg.Pool.Query(ctx, `
-select id, (extract(epoch from updated_at) * 1000)::bigint, _read_at >= $3
-from `+t.ident()+`
-where id >= $1 and id < $2`, from, upTo, page.ReadAt)
+select t.id, (extract(epoch from t.updated_at) * 1000)::bigint, t._read_at >= $3
+from `+t.ident()+` t
+where t.id >= $1 and t.id < $2 and `+mirror.Live(t.table), from, upTo, page.ReadAt)
 	if err != nil {
 		return nil, nil, fmt.Errorf("compare %s: %w", t.name(), err)
 	}
@@ -235,6 +235,10 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 		if err != nil {
 			return err
 		}
+		erased, err := s.erased(ctx, t, got.Missing)
+		if err != nil {
+			return err
+		}
 		batch := t.batch(changes.Sweep)
 		batch.ReadAt = got.ReadAt
 		for i := range got.Records {
@@ -250,6 +254,9 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 			}
 			deleted, err := s.e.applier.Delete(ctx, tx, t.table, got.Missing, got.ReadAt, changes.Delete, changes.Sweep)
 			if err != nil {
+				return sum, err
+			}
+			if _, err := s.e.applier.Erase(ctx, tx, t.table, erased, got.ReadAt, changes.Sweep); err != nil {
 				return sum, err
 			}
 			became, err := s.e.applier.Merge(ctx, tx, t.table, got.Moved, got.ReadAt, changes.Sweep)
@@ -273,6 +280,20 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 		}
 	}
 	return nil
+}
+
+// erased returns those of deleted records that HubSpot does not have in its recycle bin. Nobody asks where nothing of
+// them is kept anyway.
+func (s *step) erased(ctx context.Context, t *target, ids []int64) ([]int64, error) {
+	if !t.table.Soft || len(ids) == 0 {
+		return nil, nil
+	}
+	s.count.Add(1)
+	got, err := s.client.BatchReadArchived(ctx, t.table.Path, ids, hubapi.NewProjection(nil))
+	if err != nil {
+		return nil, err
+	}
+	return got.Missing, nil
 }
 
 func (s *step) suspects(ctx context.Context, t *target) ([]int64, error) {

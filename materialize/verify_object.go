@@ -12,6 +12,7 @@ import (
 
 	"hubpg/hubapi"
 	"hubpg/internal/catalog"
+	"hubpg/internal/mirror"
 )
 
 // verifyObject is the comparison of one object table.
@@ -102,7 +103,7 @@ func (o *verifyObject) walk(ctx context.Context) (live, suspects []int64, err er
 // extra counts the stored rows and returns the ids of those that are not among live, which is sorted.
 func (o *verifyObject) extra(ctx context.Context, live []int64) (extra []int64, err error) {
 	table := pgx.Identifier{o.table.Schema, o.table.Name}.Sanitize()
-	rows, err := o.Pool.Query(ctx, "select id from "+table)
+	rows, err := o.Pool.Query(ctx, "select t.id from "+table+" t where "+mirror.Live(o.table))
 	if err != nil {
 		return nil, fmt.Errorf("list stored rows: %w", err)
 	}
@@ -163,7 +164,7 @@ func (o *verifyObject) again(ctx context.Context, suspects []int64) (open []int6
 // stored returns those of ids that are in the table.
 func (o *verifyObject) stored(ctx context.Context, ids []int64) ([]int64, error) {
 	table := pgx.Identifier{o.table.Schema, o.table.Name}.Sanitize()
-	rows, err := o.Pool.Query(ctx, "select id from "+table+" where id = any($1) order by id", append([]int64{}, ids...))
+	rows, err := o.Pool.Query(ctx, "select t.id from "+table+" t where t.id = any($1) and "+mirror.Live(o.table)+" order by t.id", append([]int64{}, ids...))
 	if err != nil {
 		return nil, fmt.Errorf("look for rows: %w", err)
 	}
@@ -203,7 +204,7 @@ func (o *verifyObject) compare(ctx context.Context, records []hubapi.Record, rea
 		list, err := tx.Query(ctx, `
 select h.id, t.id is not null, coalesce(t._read_at > $2, false), d.name, d.theirs::text, d.ours::text
 from jsonb_to_recordset($1) as h(id bigint, v jsonb)
-left join `+pgx.Identifier{o.table.Schema, o.table.Name}.Sanitize()+` t on t.id = h.id
+left join `+pgx.Identifier{o.table.Schema, o.table.Name}.Sanitize()+` t on t.id = h.id and `+mirror.Live(o.table)+`
 left join lateral (
   select (to_jsonb(t) - array['_overflow', '_unparsed']) || coalesce(t._overflow, '{}') || jsonb_build_object('_unparsed',
          (select jsonb_object_agg(key, value) from jsonb_each(t._unparsed) where key = any($3))) as row

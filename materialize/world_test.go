@@ -280,7 +280,7 @@ select count(*) filter (where t.id is null), count(*) filter (where e.id is null
        count(*) filter (where t.id = e.id and (t.updated_at is distinct from e.updated_at or d.names <> '{}')),
        coalesce(min(coalesce(e.id, t.id) || ' ' || d.names::text || ' ' || (t.updated_at is distinct from e.updated_at)::text)
          filter (where t.id is null or e.id is null or t.updated_at is distinct from e.updated_at or d.names <> '{}'), '')
-from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t
+from (select * from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t where `+mirror.Live(t)+`) t
 full join expected e on e.id = t.id
 cross join lateral (select array_remove(array[null::text`+compare.String()+`], null) as names) d`).
 		Scan(&missing, &extra, &differing, &example)
@@ -292,7 +292,7 @@ cross join lateral (select array_remove(array[null::text`+compare.String()+`], n
 	}
 	var counted, counts int64
 	if err := tx.QueryRow(ctx, `
-select (select count(*) from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+`), row_count
+select (select count(*) from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t where `+mirror.Live(t)+`), row_count
 from hubpg.objects
 where table_name = $1`, t.Name).Scan(&counted, &counts); err != nil {
 		return err.Error()
@@ -438,8 +438,9 @@ func apply(rows map[int64]map[string]any, c *changes.Change) string {
 
 func replayed(ctx context.Context, tx pgx.Tx, t *catalog.Table, state map[int64]map[string]any) string {
 	rows, err := tx.Query(ctx, `
-select id, jsonb_strip_nulls(to_jsonb(t) - array['_overflow', '_read_at', 'updated_at'] - $1::text[])
-from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t`, t.Stamps()) // which are in no change
+select id, jsonb_strip_nulls(to_jsonb(t) - array['_overflow', '_read_at', 'updated_at', 'archived_at'] - $1::text[])
+from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t
+where `+mirror.Live(t), t.Stamps()) // which are in no change
 	if err != nil {
 		return err.Error()
 	}

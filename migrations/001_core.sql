@@ -22,7 +22,9 @@ create table hubpg.objects (
     to_table          text,
     phase             text        not null default 'new'
         constraint objects_phase_check check (phase in ('new', 'backfill', 'live', 'degraded', 'gone')),
-    row_count         bigint      not null default 0, -- exact: kept by every transaction that adds or removes rows
+    row_count         bigint      not null default 0, -- exact: kept by every transaction that adds or removes rows; those of deleted records do not count
+    deletes           text        not null default 'hard' -- soft: rows of deleted records stay, with archived_at set
+        constraint objects_deletes_check check (deletes in ('hard', 'soft')),
     catalog_version   bigint      not null default 1, -- rises when the columns change; appliers with an older catalog are refused
     expected_rows     bigint,               -- what HubSpot said there is; for progress only
     backfill_from     timestamptz,

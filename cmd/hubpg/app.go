@@ -203,7 +203,8 @@ func (a *App) addEngine(ctx context.Context) error {
 	}
 	a.engine, err = materialize.New(materialize.Config{
 		Pool: a.pool, Client: client, Schema: a.cfg.Schema, RowNotify: a.cfg.Notify == "rows",
-		Pace: a.tuning.pace, Meter: meter{a.metrics}, Logger: a.log,
+		SoftDeletes: a.cfg.Deletes == "soft",
+		Pace:        a.tuning.pace, Meter: meter{a.metrics}, Logger: a.log,
 	})
 	return err
 }

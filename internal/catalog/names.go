@@ -21,7 +21,7 @@ type Names struct {
 // NewColumnNames makes the scope of one table's columns: hubpg's own columns are taken.
 func NewColumnNames() *Names {
 	n := &Names{taken: map[string]bool{}}
-	n.Claim(ID, CreatedAt, UpdatedAt, Unparsed, Overflow, ReadAt, "archived_at")
+	n.Claim(ID, CreatedAt, UpdatedAt, Unparsed, Overflow, ReadAt, ArchivedAt)
 	n.Claim("tableoid", "oid", "xmin", "xmax", "cmin", "cmax", "ctid") // Postgres's system columns
 	return n
 }

@@ -22,6 +22,7 @@ type Table struct {
 	ObjectType       string // type id: 0-1, 2-123
 	Path             string // segment of the API path
 	ModifiedProperty string
+	Soft             bool     // rows of deleted records stay, with archived_at set
 	Version          int64    // rises in the database whenever the columns change
 	Columns          []Column // in table order, archived ones included
 }
@@ -65,5 +66,7 @@ const (
 	UpdatedAt = "updated_at"
 	Unparsed  = "_unparsed" // jsonb: column → HubSpot's text, of the values that are not of the column's kind
 	Overflow  = "_overflow" // jsonb: column → value, of the properties that have no column of their own
-	ReadAt    = "_read_at"  // the instant just before the read that brought the row
+	// ArchivedAt is there only where deletes are soft: when hubpg learned that the record was deleted.
+	ArchivedAt = "archived_at"
+	ReadAt     = "_read_at" // the instant just before the read that brought the row
 )

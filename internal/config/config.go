@@ -51,6 +51,9 @@ type Config struct {
 	SecretKey     Secret `yaml:"secret_key"`      // seals stored tokens
 	SecretKeyFile string `yaml:"secret_key_file"` // holds the key where SecretKey is not given
 
+	// Deletes is what becomes of deleted records: hard: their rows leave the table; soft: they stay with archived_at set.
+	Deletes string `yaml:"deletes"`
+
 	origins map[string]string // key of a setting → where its value came from
 }
 
@@ -106,6 +109,7 @@ func Default() *Config {
 		Role:    RoleAll,
 		Schema:  DefaultSchema,
 		Notify:  "rows",
+		Deletes: "hard",
 		origins: map[string]string{},
 	}
 }
@@ -243,6 +247,9 @@ func (c *Config) checkHubSpot() error {
 func (c *Config) checkTables() error {
 	if c.Notify != "rows" && c.Notify != "off" {
 		return c.bad("notify", fmt.Sprintf("%q is unknown", c.Notify), "use rows or off")
+	}
+	if c.Deletes != "hard" && c.Deletes != "soft" {
+		return c.bad("deletes", fmt.Sprintf("%q is unknown", c.Deletes), "use hard or soft")
 	}
 	if c.Schema == "" || len(c.Schema) > 40 || c.Schema == "hubpg" || strings.HasPrefix(c.Schema, "pg_") {
 		return c.bad("schema", fmt.Sprintf("%q cannot be the schema of an account", c.Schema),

@@ -178,6 +178,7 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"listen":          {args: []string{"--proxy-listen", "6543"}, want: "proxy.listen"},
 		"half tls":        {args: []string{"--proxy-tls-cert", "x.pem"}, want: "proxy.tls_cert"},
 		"notify":          {args: []string{"--notify", "sometimes"}, want: "notify"},
+		"deletes":         {args: []string{"--deletes", "gently"}, want: "deletes"},
 		"log level":       {args: []string{"--log-level", "loud"}, want: "log.level"},
 	} {
 		t.Run(name, func(t *testing.T) {

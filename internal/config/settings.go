@@ -105,6 +105,10 @@ func settings() []setting {
 			func(c *Config) any { return &c.SecretKeyFile },
 		},
 		{
+			"deletes", "HUBPG_DELETES", "deletes", "hard: rows of deleted records leave the table; soft: they stay with archived_at set",
+			func(c *Config) any { return &c.Deletes },
+		},
+		{
 			"log.level", "HUBPG_LOG_LEVEL", "log-level", "debug, info, warn or error",
 			func(c *Config) any { return &c.Log.Level },
 		},

@@ -21,6 +21,7 @@ type plan struct {
 // plan compares a table with the definition of its type.
 func (m *Mapper) plan(t *catalog.Table, def *ObjectDef) *plan {
 	p := &plan{}
+	p.change.Deletes = t.Soft != m.c.SoftDeletes
 	names := catalog.NewColumnNames()
 	used := 0
 	have := make(map[string]bool, len(t.Columns))
@@ -86,6 +87,11 @@ func (m *Mapper) alter(ctx context.Context, tx pgx.Tx, t *catalog.Table, p *plan
 	if !p.change.Any() {
 		return t, nil
 	}
+	if p.change.Deletes {
+		if err := m.setDeletes(ctx, tx, t); err != nil {
+			return nil, err
+		}
+	}
 	var sql strings.Builder
 	sql.WriteString(addColumnsSQL(t, p.added))
 	for i := range p.comment {
@@ -99,7 +105,7 @@ func (m *Mapper) alter(ctx context.Context, tx pgx.Tx, t *catalog.Table, p *plan
 	if err := m.storeColumns(ctx, tx, t, append(p.touched, p.added...)); err != nil {
 		return nil, err
 	}
-	if len(p.change.Added)+len(p.change.Archived)+len(p.change.Restored) > 0 {
+	if p.change.Deletes || len(p.change.Added)+len(p.change.Archived)+len(p.change.Restored) > 0 {
 		if err := m.bump(ctx, tx, t.Name); err != nil {
 			return nil, err
 		}

@@ -25,6 +25,9 @@ func createTableSQL(t *catalog.Table, comment string) string {
 			fmt.Fprintf(&b, ",\n  %s %s", ident(c.Name), c.Kind.SQL())
 		}
 	}
+	if t.Soft {
+		fmt.Fprintf(&b, ",\n  %s timestamptz", catalog.ArchivedAt)
+	}
 	b.WriteString(",\n  _unparsed jsonb,\n  _overflow jsonb,\n  _read_at timestamptz not null\n);\n")
 	fmt.Fprintf(&b, "comment on table %s is %s;\n", tableIdent(t), quote(comment))
 	for column, text := range map[string]string{
@@ -36,6 +39,9 @@ func createTableSQL(t *catalog.Table, comment string) string {
 		catalog.ReadAt:    "when hubpg asked HubSpot for this state",
 	} {
 		fmt.Fprintf(&b, "comment on column %s.%s is %s;\n", tableIdent(t), ident(column), quote(text))
+	}
+	if t.Soft {
+		fmt.Fprintf(&b, "comment on column %s.%s is %s;\n", tableIdent(t), catalog.ArchivedAt, quote(archivedComment))
 	}
 	for i := range t.Columns {
 		b.WriteString(commentSQL(t, &t.Columns[i]))

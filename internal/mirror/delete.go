@@ -13,7 +13,7 @@ import (
 	"hubpg/internal/changes"
 )
 
-// Delete removes records that HubSpot says are gone, and leaves tombstones so that no read begun before readAt brings
+// Delete removes records that HubSpot says are gone (where deletes are soft, their rows stay with archived_at set), and leaves tombstones so that no read begun before readAt brings
 // them back. A row that was read after readAt stays and counts as stale. Associations of removed records go with them.
 // op is changes.Delete, or changes.Merge for a record that was merged into another of which nothing else is known; see
 // [Applier.Merge].
@@ -31,6 +31,19 @@ func (a *Applier) Delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids [
 	res, err := a.delete(ctx, tx, t, ids, stored(readAt), op, source)
 	if err != nil {
 		return res, fmt.Errorf("delete from %s: %w", t.Name, err)
+	}
+	return res, nil
+}
+
+// Erase is Delete for records that HubSpot does not even have in its recycle bin any more: where deletes are soft, their
+// rows go all the same, those of records deleted before included.
+func (a *Applier) Erase(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []int64, readAt time.Time, source changes.Source) (Result, error) {
+	res, err := a.Delete(ctx, tx, t, ids, readAt, changes.Delete, source)
+	if err != nil {
+		return res, err
+	}
+	if err := a.clear(ctx, tx, t, ids); err != nil {
+		return res, fmt.Errorf("erase from %s: %w", t.Name, err)
 	}
 	return res, nil
 }
@@ -68,8 +81,12 @@ func (a *Applier) delete(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids [
 func (a *Applier) expel(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []int64, readAt time.Time, op changes.Op,
 	source changes.Source,
 ) (events []changes.Change, stay []int64, err error) {
+	leave := "delete from " + tableIdent(t) + " t where t.id = any($1) and t._read_at <= $2"
+	if t.Soft {
+		leave = "update " + tableIdent(t) + " t set archived_at = $2 where t.id = any($1) and t._read_at <= $2 and " + Live(t)
+	}
 	batch := &pgx.Batch{}
-	batch.Queue("delete from "+tableIdent(t)+" t where t.id = any($1) and t._read_at <= $2 returning t.id, "+flat(t), ids, readAt).
+	batch.Queue(leave+" returning t.id, "+flat(t), ids, readAt).
 		Query(func(rows pgx.Rows) error {
 			var id int64
 			var before json.RawMessage
@@ -82,7 +99,7 @@ func (a *Applier) expel(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []
 			})
 			return err
 		})
-	batch.Queue("select id from "+tableIdent(t)+" where id = any($1) order by id", ids).
+	batch.Queue("select t.id from "+tableIdent(t)+" t where t.id = any($1) and "+Live(t)+" order by t.id", ids).
 		Query(func(rows pgx.Rows) error {
 			var err error
 			stay, err = pgx.CollectRows(rows, pgx.RowTo[int64])

@@ -82,7 +82,8 @@ order by o.table_name`, portalID)
 // properties have none.
 func loadTables(ctx context.Context, q Querier, portalID int64, name string) ([]*catalog.Table, error) {
 	rows, err := q.Query(ctx, `
-select a.schema_name, o.table_name, o.singular, o.object_type, o.path, coalesce(o.modified_property, ''), o.catalog_version
+select a.schema_name, o.table_name, o.singular, o.object_type, o.path, coalesce(o.modified_property, ''),
+       o.deletes = 'soft', o.catalog_version
 from hubpg.objects o
 join hubpg.accounts a using (portal_id)
 where o.portal_id = $1 and o.kind = 'object' and ($2 = '' or o.table_name = $2)
@@ -92,7 +93,7 @@ order by o.table_name`, portalID, name)
 	}
 	tables, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*catalog.Table, error) {
 		t := &catalog.Table{}
-		return t, row.Scan(&t.Schema, &t.Name, &t.Singular, &t.ObjectType, &t.Path, &t.ModifiedProperty, &t.Version)
+		return t, row.Scan(&t.Schema, &t.Name, &t.Singular, &t.ObjectType, &t.Path, &t.ModifiedProperty, &t.Soft, &t.Version)
 	})
 	if err != nil {
 		return nil, err

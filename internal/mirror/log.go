@@ -17,7 +17,7 @@ const notifyChunk = 2000
 // among the others, hubpg's own bookkeeping and HubSpot's stamps left out.
 func flat(t *catalog.Table) string {
 	stamps := "array[" + list(t.Stamps(), ", ", quote) + "]::text[]"
-	return "jsonb_strip_nulls(((to_jsonb(t) - array['_overflow', '_read_at']) || coalesce(t._overflow, '{}')" +
+	return "jsonb_strip_nulls(((to_jsonb(t) - array['_overflow', '_read_at', 'archived_at']) || coalesce(t._overflow, '{}')" +
 		" || jsonb_build_object('_unparsed', nullif(t._unparsed - " + stamps + ", '{}'))) - " + stamps + ")"
 }
 

@@ -34,6 +34,7 @@ type MapperConfig struct {
 	PortalID    int64
 	Schema      string // the account's schema; "" means hubspot
 	TimeZone    string // the account's time zone; "" means UTC
+	SoftDeletes bool   // rows of deleted records stay, with archived_at set (deletes: soft)
 	IgnoreNew   bool   // properties that appear after the table was made get no column (new_properties: ignore)
 	LockTimeout time.Duration
 }

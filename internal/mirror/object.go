@@ -44,12 +44,13 @@ type SchemaChange struct {
 	Archived []string
 	Restored []string
 	Labelled []string
+	Deletes  bool     // deletes are soft now, or hard: whichever the configuration says and the table did not
 	Retyped  []string // HubSpot's type is another now; the column keeps its kind. Reported every time
 }
 
 // Any reports whether the database was changed.
 func (c *SchemaChange) Any() bool {
-	return c.Created || len(c.Added)+len(c.Archived)+len(c.Restored)+len(c.Labelled) > 0
+	return c.Created || c.Deletes || len(c.Added)+len(c.Archived)+len(c.Restored)+len(c.Labelled) > 0
 }
 
 // EnsureObject makes the table of an object type, or brings it in line with the type's definition: new properties
@@ -121,7 +122,8 @@ func (m *Mapper) create(ctx context.Context, tx pgx.Tx, def *ObjectDef) (*catalo
 	}
 	t := &catalog.Table{
 		Schema: m.c.Schema, Name: names.Table(def.Name, def.Custom), Singular: catalog.Plain(def.Singular),
-		ObjectType: def.ObjectType, Path: def.Path, ModifiedProperty: def.ModifiedProperty, Version: 1,
+		ObjectType: def.ObjectType, Path: def.Path, ModifiedProperty: def.ModifiedProperty,
+		Soft: m.c.SoftDeletes, Version: 1,
 	}
 	if err := m.absent(ctx, tx, t.Name); err != nil {
 		return nil, SchemaChange{}, err
@@ -131,9 +133,9 @@ func (m *Mapper) create(ctx context.Context, tx pgx.Tx, def *ObjectDef) (*catalo
 		return nil, SchemaChange{}, err
 	}
 	if _, err := tx.Exec(ctx, `
-insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, modified_property)
-values ($1, $2, 'object', $3, $4, $5, nullif($6, ''))`,
-		m.c.PortalID, t.Name, t.ObjectType, t.Path, t.Singular, t.ModifiedProperty); err != nil {
+insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, modified_property, deletes)
+values ($1, $2, 'object', $3, $4, $5, nullif($6, ''), case when $7 then 'soft' else 'hard' end)`,
+		m.c.PortalID, t.Name, t.ObjectType, t.Path, t.Singular, t.ModifiedProperty, t.Soft); err != nil {
 		return nil, SchemaChange{}, err
 	}
 	if err := m.guard(ctx, tx, guardedObject(t)); err != nil {

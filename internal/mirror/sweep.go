@@ -20,7 +20,7 @@ type Querier interface {
 // be read again. A row without one has the zero time.
 func Known(ctx context.Context, q Querier, t *catalog.Table, ids []int64) (map[int64]time.Time, error) {
 	known := make(map[int64]time.Time, len(ids))
-	rows, err := q.Query(ctx, "select id, updated_at from "+tableIdent(t)+" where id = any($1)", ids)
+	rows, err := q.Query(ctx, "select t.id, t.updated_at from "+tableIdent(t)+" t where t.id = any($1) and "+Live(t), ids)
 	if err != nil {
 		return nil, fmt.Errorf("read versions of %s: %w", t.Name, err)
 	}
@@ -48,6 +48,7 @@ select t.id
 from `+tableIdent(t)+` t
 where t.id between $1 and $2
 and t._read_at < $4
+and `+Live(t)+`
 and not exists (select from unnest($3::bigint[]) l where l = t.id)
 order by t.id`, low, high, append([]int64{}, live...), stored(readAt))
 	if err != nil {

@@ -63,6 +63,9 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 
 	var events []changes.Change
 	if len(work.fresh) > 0 {
+		if err := a.clear(ctx, tx, b.Table, rowIDs(work.fresh)); err != nil {
+			return res, err
+		}
 		count := fmt.Sprintf("update hubpg.objects set row_count = row_count + %d where portal_id = %d and table_name = %s; ",
 			len(work.fresh), a.portal, quote(b.Table.Name))
 		if err := copyRows(ctx, tx, count, tableIdent(b.Table), b.Columns, work.fresh, readAt); err != nil {
@@ -109,15 +112,12 @@ type tableState struct {
 
 // lookUp locks the table, holds the caller's catalog against the database's, and reads the state of the rows' ids.
 func (a *Applier) lookUp(ctx context.Context, tx pgx.Tx, t *catalog.Table, rows []*Row) (*tableState, error) {
-	ids := make([]int64, len(rows))
-	for i, r := range rows {
-		ids[i] = r.ID
-	}
+	ids := rowIDs(rows)
 	state := &tableState{rows: map[int64]version{}, graves: map[int64]time.Time{}}
 	batch := &pgx.Batch{}
 	enter(batch, t.Schema, t.Name)
 	a.expect(batch, t)
-	batch.Queue("select id, updated_at, _read_at from "+tableIdent(t)+" where id = any($1)", ids).
+	batch.Queue("select t.id, t.updated_at, t._read_at from "+tableIdent(t)+" t where t.id = any($1) and "+Live(t), ids).
 		Query(func(found pgx.Rows) error {
 			var id int64
 			var updated *time.Time
@@ -209,6 +209,14 @@ func (s *tableState) sort(rows []*Row, readAt time.Time, whole bool, res *Result
 		}
 	}
 	return w
+}
+
+func rowIDs(rows []*Row) []int64 {
+	ids := make([]int64, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	return ids
 }
 
 // exhume removes the tombstones of records that came back.
