@@ -24,6 +24,7 @@ type Client struct {
 	class    Class
 	versions Versions
 	chain    http.RoundTripper
+	plain    http.RoundTripper // without token and quota, for files behind links
 }
 
 // Option changes how New builds a Client.
@@ -96,16 +97,19 @@ func New(baseURL string, tokens oauth2.TokenSource, opts ...Option) (*Client, er
 	if s.transport == nil {
 		s.transport = newTransport()
 	}
-	return &Client{base: base, class: Fresh, versions: s.versions.withDefaults(), chain: s.chain(tokens)}, nil
+	c := &Client{base: base, class: Fresh, versions: s.versions.withDefaults()}
+	c.chain, c.plain = s.chains(tokens)
+	return c, nil
 }
 
-// chain composes the layers; see the package documentation for their order.
-func (s *settings) chain(tokens oauth2.TokenSource) http.RoundTripper {
+// chains composes the layers; see the package documentation for their order. The second chain knows no token.
+func (s *settings) chains(tokens oauth2.TokenSource) (chain, plain http.RoundTripper) {
 	var rt http.RoundTripper = &replyLayer{inactivity: s.inactivity, maxBody: s.maxBody, next: s.transport}
 	rt = &traceLayer{observers: s.observers, logger: s.logger, userAgent: s.userAgent, next: rt}
+	plain = &retryLayer{policy: s.retry.withDefaults(), logger: s.logger, next: rt}
 	rt = &budgetLayer{limiter: s.limiter, next: rt}
 	rt = &authLayer{tokens: tokens, next: rt}
-	return &retryLayer{policy: s.retry.withDefaults(), logger: s.logger, next: rt}
+	return &retryLayer{policy: s.retry.withDefaults(), logger: s.logger, next: rt}, plain
 }
 
 // As returns a Client whose calls belong to class. It shares everything else with c.

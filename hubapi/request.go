@@ -18,6 +18,7 @@ type request struct {
 	path     string // escaped
 	query    string // escaped
 	body     []byte
+	raw      bool // the answer need not be JSON
 	replay   bool // may be sent again after a failure that does not tell whether HubSpot ran it
 	decode   func(body []byte) error
 

@@ -101,7 +101,7 @@ func answerError(req *http.Request, resp *http.Response, body []byte) error {
 	switch {
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		return newAPIError(req, resp, body)
-	case resp.StatusCode == http.StatusNoContent, looksJSON(body):
+	case resp.StatusCode == http.StatusNoContent, looksJSON(body), requestOf(req).raw:
 		return nil
 	}
 	return &notJSONError{newAPIError(req, resp, body)}

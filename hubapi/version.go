@@ -11,6 +11,14 @@ type Versions struct {
 	Account      string
 	Limits       string // record limits
 	Library      string // which optional objects are switched on
+	Segments     string // lists and who is on them
+	Forms        string // v3, or 2026-09-beta; submissions have only v1
+	Emails       string // marketing emails
+	Campaigns    string
+	Users        string // users and teams; there is no 2026-09
+	Exports      string
+	Webhooks     string
+	Journal      string // of webhooks
 }
 
 // DefaultVersions returns the versions that a Client uses unless told otherwise. 2026-03 is the newest family that is
@@ -19,7 +27,8 @@ func DefaultVersions() Versions {
 	const stable, newest = "2026-03", "2026-09"
 	return Versions{
 		Objects: stable, Properties: stable, Schemas: stable, Associations: stable, Owners: stable, Pipelines: stable,
-		Account: stable, Limits: newest, Library: newest,
+		Account: stable, Limits: newest, Library: newest, Segments: stable, Forms: "v3", Emails: stable, Campaigns: stable,
+		Users: stable, Exports: stable, Webhooks: stable, Journal: stable,
 	}
 }
 
@@ -36,6 +45,14 @@ func (v Versions) withDefaults() Versions {
 		{&v.Account, &d.Account},
 		{&v.Limits, &d.Limits},
 		{&v.Library, &d.Library},
+		{&v.Segments, &d.Segments},
+		{&v.Forms, &d.Forms},
+		{&v.Emails, &d.Emails},
+		{&v.Campaigns, &d.Campaigns},
+		{&v.Users, &d.Users},
+		{&v.Exports, &d.Exports},
+		{&v.Webhooks, &d.Webhooks},
+		{&v.Journal, &d.Journal},
 	} {
 		if *f.have == "" {
 			*f.have = *f.fallback
@@ -73,6 +90,45 @@ func (v Versions) associations() string {
 		return crmPath("associations", v.Associations)
 	}
 	return "/crm/v4/associations"
+}
+
+func (v Versions) segments() string { return crmPath("lists", v.Segments) }
+
+func (v Versions) exports() string { return crmPath("exports", v.Exports) }
+
+func (v Versions) users() string {
+	if dated(v.Users) {
+		return "/settings/users/" + v.Users
+	}
+	return "/settings/" + v.Users + "/users"
+}
+
+func (v Versions) forms() string { return marketingPath("forms", v.Forms) }
+
+func (v Versions) emails() string { return marketingPath("emails", v.Emails) }
+
+func (v Versions) campaigns() string { return marketingPath("campaigns", v.Campaigns) }
+
+// webhooks moved in 2025-09 and in 2026-09, not in the version between.
+func (v Versions) webhooks() string {
+	if dated(v.Webhooks) && v.Webhooks != "2026-03" {
+		return "/app-webhooks/" + v.Webhooks
+	}
+	return "/webhooks/" + v.Webhooks
+}
+
+func (v Versions) journal(part string) string {
+	if dated(v.Journal) {
+		return "/webhooks-journal/" + part + "/" + v.Journal
+	}
+	return "/webhooks/" + v.Journal + "/" + part
+}
+
+func marketingPath(family, version string) string {
+	if dated(version) {
+		return "/marketing/" + family + "/" + version
+	}
+	return "/marketing/" + version + "/" + family
 }
 
 // crmPath places the version after the family in dated paths and before it in numbered ones.

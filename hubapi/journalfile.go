@@ -1,0 +1,57 @@
+package hubapi
+
+import (
+	"fmt"
+	"time"
+)
+
+// maxJournalEvents is twice what HubSpot puts into one file.
+const maxJournalEvents = 20_000
+
+// JournalFile is one piece of the journal. Files follow each other without gaps, as long as they are kept.
+type JournalFile struct {
+	Offset      string         `json:"offset"`
+	PublishedAt time.Time      `json:"publishedAt"`
+	Events      []JournalEvent `json:"journalEvents"`
+}
+
+// JournalEvent is one change. Which fields are set depends on Type and Action.
+type JournalEvent struct {
+	Type       string    `json:"type"` // crmObject, association, app_lifecycle_event, …
+	PortalID   int64     `json:"portalId"`
+	OccurredAt time.Time `json:"occurredAt"`
+	Action     string    `json:"action"` // CREATE, UPDATE, DELETE, MERGE, RESTORE, …
+
+	ObjectTypeID    string            `json:"objectTypeId"`
+	ObjectID        int64             `json:"objectId"`
+	PropertyChanges map[string]string `json:"propertyChanges"` // "" for what was cleared
+
+	PrimaryObjectID int64   `json:"primaryObjectId"` // of a merge
+	MergedObjectIDs []int64 `json:"mergedObjectIds"`
+	NewObjectID     int64   `json:"newObjectId"`
+
+	FromObjectTypeID    string `json:"fromObjectTypeId"` // of an association
+	FromObjectID        int64  `json:"fromObjectId"`
+	ToObjectTypeID      string `json:"toObjectTypeId"`
+	ToObjectID          int64  `json:"toObjectId"`
+	AssociationTypeID   int    `json:"associationTypeId"`
+	AssociationCategory string `json:"associationCategory"`
+	IsPrimary           bool   `json:"isPrimaryAssociation"`
+
+	ListID int64 `json:"listId"` // of a membership
+}
+
+// ParseJournalFile reads a whole file. A file without an offset, or with more events than HubSpot writes, is an error.
+func ParseJournalFile(body []byte) (*JournalFile, error) {
+	file := new(JournalFile)
+	if err := decodeJSON(body, file); err != nil {
+		return nil, fmt.Errorf("read journal file: %w", err)
+	}
+	if file.Offset == "" {
+		return nil, unexpected("journal file without an offset")
+	}
+	if len(file.Events) > maxJournalEvents {
+		return nil, unexpected("journal file of %d events", len(file.Events))
+	}
+	return file, nil
+}
