@@ -270,7 +270,9 @@ begin
 end
 $$;
 
-create function hubpg.write_step(schema_name text, table_name text) returns text
+-- What the session is in; an error if in nothing. A row that is only proposed for insertion may still meet one that is
+-- there and change nothing, so its refusal waits for the after trigger: null until then.
+create function hubpg.write_step(schema_name text, table_name text, proposed boolean default false) returns text
     language plpgsql stable security definer
     set search_path = pg_catalog, pg_temp
 as $$
@@ -280,7 +282,7 @@ begin
     select s.mode into step
     from hubpg.write_sessions s
     where s.pid = pg_backend_pid() and s.xid = pg_current_xact_id_if_assigned();
-    if step is null then
+    if step is null and not proposed then
         raise exception '%.% mirrors HubSpot and cannot be changed directly', schema_name, table_name
             using errcode = 'HS001', schema = schema_name, table = table_name,
                   hint = 'send the statement through the hubpg proxy, which changes HubSpot first; a direct connection may only read';
@@ -288,7 +290,7 @@ begin
     return step;
 end
 $$;
-revoke execute on function hubpg.write_step(text, text) from public;
+revoke execute on function hubpg.write_step(text, text, boolean) from public;
 
 create function hubpg.write_changed_meanwhile(schema_name text, table_name text) returns void
     language plpgsql
@@ -309,7 +311,7 @@ create function hubpg.write_record() returns trigger
     set timezone = 'UTC'
 as $$
 declare
-    step    text := hubpg.write_step(tg_table_schema, tg_table_name);
+    step    text := hubpg.write_step(tg_table_schema, tg_table_name, tg_op = 'INSERT');
     ordinal bigint;
     said    jsonb;
 begin
@@ -317,7 +319,7 @@ begin
         if new.id <= 0 then
             raise exception 'id must be positive' using errcode = '22023', column = 'id';
         end if;
-        ordinal := current_setting('hubpg.write_row')::bigint + 1;
+        ordinal := coalesce(nullif(current_setting('hubpg.write_row', true), ''), '0')::bigint + 1;
         perform set_config('hubpg.write_row', ordinal::text, true);
         if step = 'perform' then
             select w.answer into said from hubpg.write_answers w where w.pid = pg_backend_pid() and w.key = 'i' || ordinal;
@@ -458,14 +460,14 @@ create function hubpg.write_edge() returns trigger
     set timezone = 'UTC'
 as $$
 declare
-    step    text := hubpg.write_step(tg_table_schema, tg_table_name);
+    step    text := hubpg.write_step(tg_table_schema, tg_table_name, tg_op = 'INSERT');
     ordinal bigint;
     said    jsonb;
     was     jsonb;
     known   hubpg.association_types;
 begin
     if tg_op = 'INSERT' then
-        ordinal := current_setting('hubpg.write_row')::bigint + 1;
+        ordinal := coalesce(nullif(current_setting('hubpg.write_row', true), ''), '0')::bigint + 1;
         perform set_config('hubpg.write_row', ordinal::text, true);
         if step = 'perform' then
             select w.answer into said from hubpg.write_answers w where w.pid = pg_backend_pid() and w.key = 'i' || ordinal;

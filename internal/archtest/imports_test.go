@@ -35,7 +35,7 @@ var may = map[string][]string{
 	"internal/sqlstmt":   nil,
 	"internal/status":    nil,
 	"internal/telemetry": nil,
-	"internal/writeback": {"hubapi", "internal/catalog", "internal/mirror"},
+	"internal/writeback": {"hubapi", "internal/catalog", "internal/changes", "internal/mirror"},
 }
 
 // composition is where everything meets.

@@ -27,7 +27,7 @@ func (a *Applier) Publish(ctx context.Context, tx pgx.Tx, schema string, tables 
 	}
 	slices.Sort(keys)
 	// First the tables' locks, shared, then those that keep two publishers of one table in turn.
-	for _, sql := range []string{"select pg_advisory_xact_lock_shared($1)", "select pg_advisory_xact_lock($1 # 1)"} {
+	for _, sql := range []string{"select pg_advisory_xact_lock_shared($1)", "select pg_advisory_xact_lock($1::bigint # 1)"} {
 		for _, key := range slices.Compact(keys) {
 			if _, err := tx.Exec(ctx, sql, key); err != nil {
 				return res, fmt.Errorf("publish writes: %w", err)

@@ -1,0 +1,292 @@
+package writeback_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
+	"hubpg/internal/pgtest"
+	"hubpg/internal/sandbox"
+	"hubpg/internal/writeback"
+	"hubpg/migrations"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const portal = 4711
+
+// account is a simulated HubSpot account, mirrored, with a writer.
+type account struct {
+	t       testing.TB
+	hub     *sandbox.Server
+	client  *hubapi.Client
+	db      *pgtest.DB
+	pool    *pgxpool.Pool
+	applier *mirror.Applier
+	writer  *writeback.Writer
+	tables  map[string]*catalog.Table
+	pair    *catalog.Pair // contacts with companies
+}
+
+func newAccount(t testing.TB) *account {
+	t.Helper()
+	a := &account{t: t, hub: sandbox.New(sandbox.Config{Seed: 1, Empty: true, Quiet: true, PortalID: portal}), tables: map[string]*catalog.Table{}}
+	server := httptest.NewServer(a.hub)
+	t.Cleanup(server.Close)
+	var err error
+	a.client, err = hubapi.New(server.URL, hubapi.StaticToken(sandbox.DefaultToken),
+		hubapi.WithRetry(hubapi.RetryPolicy{Tries: 2, Initial: time.Millisecond}))
+	a.must(err)
+	a.db = pgtest.Migrated(t, migrations.Up)
+	a.roles()
+	a.pool = a.db.Pool(t)
+	mapper := mirror.NewMapper(mirror.MapperConfig{PortalID: portal})
+	a.must(mapper.EnsureAccount(t.Context(), a.pool))
+	if roles, err := mapper.EnsureRoles(t.Context(), a.pool); err != nil || !roles.Writer {
+		t.Fatal(roles, err)
+	}
+	a.must(mapper.EnsureLookups(t.Context(), a.pool))
+	for _, typ := range hubapi.StandardTypes() {
+		if typ.Name != "contacts" && typ.Name != "companies" && typ.Name != "deals" {
+			continue
+		}
+		def := &mirror.ObjectDef{
+			ObjectType: typ.TypeID, Name: typ.Name, Singular: typ.Singular, Path: typ.Name, ModifiedProperty: typ.ModifiedProperty,
+		}
+		properties, err := a.client.ListProperties(t.Context(), typ.Name, false)
+		a.must(err)
+		for _, p := range properties {
+			def.Properties = append(def.Properties, mirror.PropertyDef{
+				Name: p.Name, Type: p.Type, FieldType: p.FieldType, Label: p.Label, Calculated: p.Calculated,
+				ReadOnly: p.Modification.ReadOnlyValue, Hidden: p.Hidden,
+			})
+		}
+		a.tables[typ.Name], _, err = mapper.EnsureObject(t.Context(), a.pool, def)
+		a.must(err)
+	}
+	a.pair, _, err = mapper.EnsurePair(t.Context(), a.pool, a.tables["contacts"], a.tables["companies"])
+	a.must(err)
+	a.applier = mirror.NewApplier(mirror.Config{PortalID: portal})
+	a.writer = a.newWriter()
+	return a
+}
+
+func (a *account) newWriter() *writeback.Writer {
+	a.t.Helper()
+	w, err := writeback.New(writeback.Config{Pool: a.pool, Client: a.client, PortalID: portal, Every: 50 * time.Millisecond})
+	a.must(err)
+	return w
+}
+
+func (a *account) must(err error) {
+	a.t.Helper()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// roles makes the group roles and app, an ordinary role that may write. Roles belong to the cluster, which tests share.
+func (a *account) roles() {
+	a.t.Helper()
+	admin := a.db.AdminConn(a.t)
+	for _, sql := range []string{
+		"select pg_advisory_lock(7)",
+		`do $$ begin
+  if not exists (select from pg_roles where rolname = 'app') then
+    create role hubspot_reader; create role hubspot_writer; create role app login in role hubspot_writer;
+  end if;
+end $$`,
+		"select pg_advisory_unlock(7)",
+		"create schema app authorization app",
+	} {
+		_, err := admin.Exec(a.t.Context(), sql)
+		a.must(err)
+	}
+}
+
+// connect opens a session of the ordinary role.
+func (a *account) connect() *pgx.Conn {
+	a.t.Helper()
+	cfg, err := pgx.ParseConfig(a.db.URL)
+	a.must(err)
+	cfg.User = "app"
+	conn, err := pgx.ConnectConfig(a.t.Context(), cfg)
+	a.must(err)
+	a.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = conn.Close(ctx) // a test may have broken it on purpose
+	})
+	return conn
+}
+
+// read stores all records of a type as a poll would, and returns what it stored.
+func (a *account) read(table string, source changes.Source) mirror.Result {
+	a.t.Helper()
+	res, err := a.poll(table, source)
+	a.must(err)
+	return res
+}
+
+func (a *account) poll(table string, source changes.Source) (res mirror.Result, err error) {
+	t := a.tables[table]
+	columns := t.Readable()
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Property
+	}
+	ids := make([]int64, 0, 100)
+	for _, r := range a.hub.Snapshot(table) {
+		if !r.Archived {
+			ids = append(ids, r.ID)
+		}
+	}
+	for len(ids) > 0 {
+		n := min(len(ids), 100)
+		page, err := a.client.BatchRead(a.t.Context(), t.Path, ids[:n], hubapi.NewProjection(names))
+		if err != nil {
+			return res, err
+		}
+		ids = ids[n:]
+		b := &mirror.Batch{Table: t, Columns: columns, ReadAt: page.ReadAt, Source: source}
+		for _, r := range page.Records {
+			b.Rows = append(b.Rows, mirror.Row{ID: r.ID, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, Values: r.Values})
+		}
+		err = pgx.BeginFunc(a.t.Context(), a.pool, func(tx pgx.Tx) error {
+			got, err := a.applier.Upsert(a.t.Context(), tx, b)
+			res.Inserted, res.Updated, res.Events = res.Inserted+got.Inserted, res.Updated+got.Updated, res.Events+got.Events
+			return err
+		})
+		if err != nil {
+			return res, err
+		}
+	}
+	return res, nil
+}
+
+// contact makes a contact in HubSpot and mirrors it.
+func (a *account) contact(email string) int64 {
+	a.t.Helper()
+	id, err := a.hub.Create("contacts", map[string]string{"email": email, "firstname": "Ada"})
+	a.must(err)
+	a.read("contacts", changes.Follow)
+	return id
+}
+
+// value is a property of a record in HubSpot, "<none>" when there is no such record.
+func (a *account) value(table string, id int64, property string) string {
+	r, ok := a.hub.Lookup(table, id)
+	if !ok || r.Archived {
+		return "<none>"
+	}
+	return r.Properties[property]
+}
+
+// text reads one value of the database as the owner.
+func (a *account) text(sql string, args ...any) string {
+	a.t.Helper()
+	var s string
+	if err := a.pool.QueryRow(a.t.Context(), "select coalesce(("+sql+")::text, '<null>')", args...).Scan(&s); err != nil {
+		a.t.Fatalf("%s: %v", sql, err)
+	}
+	return s
+}
+
+// agree holds that a table is what HubSpot has: every record, every writable text property of interest.
+func (a *account) agree(table string, properties ...string) {
+	a.t.Helper()
+	rows, err := a.pool.Query(a.t.Context(), "select id, to_jsonb(t) from hubspot."+table+" t")
+	a.must(err)
+	got := map[int64]map[string]any{}
+	var id int64
+	var record []byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &record}, func() error {
+		var m map[string]any
+		if err := json.Unmarshal(record, &m); err != nil {
+			return err
+		}
+		got[id] = m
+		return nil
+	})
+	a.must(err)
+	live := 0
+	for _, r := range a.hub.Snapshot(table) {
+		if r.Archived {
+			continue
+		}
+		live++
+		row := got[r.ID]
+		if row == nil {
+			a.t.Errorf("%s %d is not in the table", table, r.ID)
+			continue
+		}
+		for _, p := range properties {
+			want := r.Properties[p]
+			have := ""
+			if v := row[p]; v != nil {
+				have = fmt.Sprint(v)
+			}
+			if have != want {
+				a.t.Errorf("%s %d: %s is %q in the table and %q in HubSpot", table, r.ID, p, have, want)
+			}
+		}
+	}
+	if live != len(got) {
+		a.t.Errorf("%s has %d rows in the table and %d in HubSpot", table, len(got), live)
+	}
+	if count := a.text("select row_count from hubpg.objects where table_name = '" + table + "'"); count != strconv.Itoa(live) {
+		a.t.Errorf("%s: row_count is %s, HubSpot has %d", table, count, live)
+	}
+}
+
+// log reads the change log after seq.
+func (a *account) log(after int64) []changes.Change {
+	a.t.Helper()
+	list, err := changes.Read(a.t.Context(), a.pool, after, 100_000)
+	a.must(err)
+	return list
+}
+
+func (a *account) newest() int64 {
+	a.t.Helper()
+	_, newest, err := changes.Bounds(a.t.Context(), a.pool)
+	a.must(err)
+	return newest
+}
+
+// page reads one record as a poll would; store stores it later.
+func (a *account) page(table string, id int64) *mirror.Batch {
+	a.t.Helper()
+	t := a.tables[table]
+	b := &mirror.Batch{Table: t, Columns: t.Readable(), Source: changes.Follow}
+	names := make([]string, len(b.Columns))
+	for i, c := range b.Columns {
+		names[i] = c.Property
+	}
+	page, err := a.client.BatchRead(a.t.Context(), t.Path, []int64{id}, hubapi.NewProjection(names))
+	a.must(err)
+	b.ReadAt = page.ReadAt
+	for _, r := range page.Records {
+		b.Rows = append(b.Rows, mirror.Row{ID: r.ID, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, Values: r.Values})
+	}
+	return b
+}
+
+func (a *account) store(table string, b *mirror.Batch) {
+	a.t.Helper()
+	a.must(pgx.BeginFunc(a.t.Context(), a.pool, func(tx pgx.Tx) error {
+		_, err := a.applier.Upsert(a.t.Context(), tx, b)
+		return err
+	}))
+}

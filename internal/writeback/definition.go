@@ -1,0 +1,117 @@
+package writeback
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+)
+
+const (
+	// recheckAfter is the age from which definitions are read again before something is refused because of them.
+	recheckAfter = 5 * time.Second
+	// deniedFor is how long a missing scope is remembered.
+	deniedFor = time.Minute
+)
+
+// definition is a table with what HubSpot says about its properties. It does not change.
+type definition struct {
+	table    *catalog.Table
+	columns  map[string]*column // by column name
+	readable []catalog.Column
+	whole    *hubapi.Projection // of readable
+	unique   []*column
+	readAt   time.Time
+}
+
+// column is a column with its property's definition.
+type column struct {
+	catalog.Column
+	known    bool // HubSpot lists the property
+	writable bool
+	email    bool
+	options  []string // allowed values; nil for any
+}
+
+// define returns the definition of a table; fresh asks for one that is not older than recheckAfter.
+func (w *Writer) define(ctx context.Context, t *catalog.Table, fresh bool) (*definition, error) {
+	w.mu.Lock()
+	d := w.defs[t.Name]
+	w.mu.Unlock()
+	if d != nil && (!fresh || time.Since(d.readAt) < recheckAfter) {
+		return d, nil
+	}
+	began := time.Now()
+	properties, err := w.client.ListProperties(ctx, t.Path, false)
+	if err != nil {
+		return nil, fmt.Errorf("read properties of %s: %w", t.Name, err)
+	}
+	d = newDefinition(t, properties, began)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.defs[t.Name] = d
+	return d, nil
+}
+
+func newDefinition(t *catalog.Table, properties []hubapi.Property, at time.Time) *definition {
+	d := &definition{table: t, columns: make(map[string]*column, len(t.Columns)), readable: t.Readable(), readAt: at}
+	listed := make(map[string]*hubapi.Property, len(properties))
+	for i := range properties {
+		listed[properties[i].Name] = &properties[i]
+	}
+	names := make([]string, len(d.readable))
+	for i, c := range d.readable {
+		names[i] = c.Property
+	}
+	d.whole = hubapi.NewProjection(names)
+	for _, c := range t.Columns {
+		col := &column{Column: c}
+		if p := listed[c.Property]; p != nil {
+			col.known, col.writable = true, p.Writable()
+			col.email = t.ObjectType == "0-1" && c.Property == "email"
+			if p.Type == "enumeration" && !p.ExternalOptions && p.ReferencedObjectType == "" && len(p.Options) > 0 {
+				for _, o := range p.Options {
+					col.options = append(col.options, o.Value)
+				}
+			}
+			if p.HasUniqueValue || col.email {
+				d.unique = append(d.unique, col)
+			}
+		}
+		d.columns[c.Name] = col
+	}
+	return d
+}
+
+// required lists, for the types whose rule is known, groups of properties of which one has to be set to create a record.
+func required(objectType string) [][]string {
+	switch objectType {
+	case "0-1":
+		return [][]string{{"email", "firstname", "lastname"}}
+	case "0-2":
+		return [][]string{{"name", "domain"}}
+	case "0-3":
+		return [][]string{{"dealname"}, {"dealstage"}}
+	case "0-5":
+		return [][]string{{"subject"}, {"hs_pipeline_stage"}}
+	case "0-7":
+		return [][]string{{"name"}}
+	case "0-18", "0-27", "0-46", "0-47", "0-48", "0-49", "0-116":
+		return [][]string{{"hs_timestamp"}}
+	}
+	return nil
+}
+
+// missing names the first required group that properties lack, "" when all is there.
+func missing(objectType string, properties map[string]string) string {
+	for _, group := range required(objectType) {
+		if !slices.ContainsFunc(group, func(p string) bool { return properties[p] != "" }) {
+			return strings.Join(group, " or ")
+		}
+	}
+	return ""
+}

@@ -1,0 +1,26 @@
+// Package writeback makes HubSpot accept what SQL statements mean before Postgres may keep it.
+//
+// Guarantee: a statement's rows are validated before any call, their intent is in hubpg.writes before the first call and
+// their outcome after the last; every row ends accepted, refused with its reason, or, when HubSpot's answer was lost,
+// found out by reading. Whatever becomes of the client's transaction, the tables end as HubSpot is: what was accepted and
+// not committed is read again, by [Writer.Settle] or, after a crash, by [Writer.Run].
+//
+//	captured rows ─▶ plan (validate, order) ─▶ hubpg.writes ─▶ batches ≤ 100 ─▶ read back ─▶ answers for the performance
+//	COMMIT   ─▶ Settle(true)  ─▶ change log, associations that went along
+//	ROLLBACK ─▶ Settle(false) ─▶ records read from HubSpot into the tables
+//	crash    ─▶ Run           ─▶ either, by what became of the client's transaction
+//
+// # Retries
+//
+// Updates and archivings may be repeated and are, once, after a lost answer that reading has not settled. A create is
+// repeated only when its unique property says that it did not happen; without a unique property its outcome stays unknown
+// and the statement fails with SQLSTATE HS004.
+//
+// # Order
+//
+// Rows of one statement that concern different records are sent by table and kind, in the order in which the statement
+// first touched them, associations after the records that they need; changes of one record keep their order.
+//
+// A [Writer] serves one account and may be used by any number of sessions at once. It does not parse SQL, hold clients'
+// connections, or decide when a transaction ends.
+package writeback

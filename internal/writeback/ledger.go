@@ -1,0 +1,140 @@
+package writeback
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"hubpg/internal/catalog"
+)
+
+// The states of a write that this package moves it to.
+const (
+	statusIntent     = "intent"
+	statusAccepted   = "accepted"
+	statusRefused    = "refused"
+	statusAmbiguous  = "ambiguous"
+	statusSettled    = "settled"
+	statusRolledBack = "rolled_back"
+	statusRepaired   = "repaired"
+)
+
+// intent is an element of hubpg.writes.intent.
+type intent struct {
+	Table  string                     `json:"table"`
+	Op     string                     `json:"op"`
+	ID     int64                      `json:"id,omitempty"` // records; negative for those to be created
+	A      int64                      `json:"a,omitempty"`  // associations
+	B      int64                      `json:"b,omitempty"`
+	Unique *lookup                    `json:"unique,omitempty"` // by which a created record can be found
+	Before map[string]json.RawMessage `json:"before,omitempty"`
+	After  map[string]json.RawMessage `json:"after,omitempty"`
+}
+
+type lookup struct {
+	Property string `json:"property"`
+	Value    string `json:"value"`
+}
+
+// outcome is the element of hubpg.writes.outcome that belongs to the intent of the same place.
+type outcome struct {
+	ID    int64    `json:"id,omitempty"` // records
+	Done  bool     `json:"done"`
+	Read  string   `json:"read,omitempty"` // the version that the table got, if the client committed
+	Error []string `json:"error,omitempty"`
+}
+
+// begin records a write before its first call.
+func (w *Writer) begin(ctx context.Context, r *Request, p *plan) (id int64, err error) {
+	intents := make([]intent, 0, len(p.changes))
+	for _, c := range p.changes {
+		in := intent{Table: c.table(), Op: c.op, ID: c.id, A: c.a, B: c.b, Before: c.old, After: maps.Clone(c.new)}
+		delete(in.After, catalog.ID)
+		if c.pair == nil && c.op == opInsert {
+			if property, value := c.unique(); value != "" {
+				in.Unique = &lookup{property, value}
+			}
+		}
+		intents = append(intents, in)
+	}
+	text, err := encode(intents)
+	if err != nil {
+		return 0, fmt.Errorf("record intent: %w", err)
+	}
+	var xid *string
+	if p.xid != "" {
+		xid = &p.xid
+	}
+	err = w.pool.QueryRow(ctx, `
+insert into hubpg.writes (portal_id, status, role, database, application, client, statement, pid, xid, rows, intent)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::xid8, $10, $11)
+returning id`, w.portal, statusIntent, clean(r.Role), clean(r.Database), clean(r.Application), clean(r.Client), clean(r.SQL),
+		int64(r.PID), xid, len(p.changes), text).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("record intent: %w", err)
+	}
+	w.setActive(id, true)
+	return id, nil
+}
+
+// finish records what became of a write. It is done also when the client has gone.
+func (w *Writer) finish(ctx context.Context, id int64, m *mission, status string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+	defer cancel()
+	outcomes := make([]outcome, 0, len(m.p.changes))
+	correlations := m.answered()
+	touched, failed := false, ""
+	for _, c := range m.p.changes {
+		o := outcome{Done: c.accepted(), ID: c.record.ID}
+		if c.accepted() && !c.idle() {
+			touched = true
+			o.Read = stamp(c.readAt)
+		}
+		for _, f := range c.flaws {
+			o.Error = append(o.Error, f.text())
+			if f.correlation != "" {
+				correlations[f.correlation] = true
+			}
+			if failed == "" {
+				failed = f.text()
+			}
+		}
+		outcomes = append(outcomes, o)
+	}
+	text, err := encode(outcomes)
+	if err != nil {
+		return fmt.Errorf("record outcome: %w", err)
+	}
+	_, err = w.pool.Exec(ctx, `
+update hubpg.writes
+set status = $2,
+    touched_at = now(),
+    settled_at = case when $3 then now() end,
+    calls = $4,
+    outcome = $5,
+    correlation_ids = $6,
+    error = nullif($7, '')
+where id = $1`, id, status, status == statusRefused && !touched, m.calls.Load(), text,
+		slices.AppendSeq([]string{}, maps.Keys(correlations)), clean(failed))
+	if err != nil {
+		return fmt.Errorf("record outcome: %w", err)
+	}
+	return nil
+}
+
+// encode renders JSON that jsonb takes: without NUL.
+func encode(v any) (string, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	return strings.ReplaceAll(string(text), `\u0000`, ""), nil
+}
+
+// clean makes text that Postgres can store.
+func clean(text string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "�")
+}

@@ -1,0 +1,358 @@
+package writeback
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"hubpg/hubapi"
+)
+
+// mission is the sending of one plan.
+type mission struct {
+	w     *Writer
+	p     *plan
+	skip  bool // go on after refusals
+	stop  atomic.Bool
+	calls atomic.Int64
+
+	mu           sync.Mutex // guards below
+	correlations map[string]bool
+}
+
+// heard keeps the correlation id of an answer.
+func (m *mission) heard(id string) {
+	if id == "" {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.correlations == nil {
+		m.correlations = map[string]bool{}
+	}
+	m.correlations[id] = true
+}
+
+// answered returns the correlation ids of all answers.
+func (m *mission) answered() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.correlations == nil {
+		return map[string]bool{}
+	}
+	return maps.Clone(m.correlations)
+}
+
+// send carries out the plan. What became of each change stands in it afterwards.
+func (m *mission) send(ctx context.Context) {
+	for _, group := range m.p.groups() {
+		if m.stop.Load() {
+			return
+		}
+		ready := group[:0:0]
+		for _, c := range group {
+			if len(c.flaws) > 0 {
+				continue
+			}
+			if c.idle() {
+				c.done = true
+				continue
+			}
+			if !m.prepare(c) {
+				continue
+			}
+			ready = append(ready, c)
+		}
+		if len(ready) == 0 || m.stop.Load() {
+			continue
+		}
+		if ready[0].pair != nil {
+			m.sendEdges(ctx, ready)
+			m.note(ready)
+			continue
+		}
+		var g errgroup.Group
+		g.SetLimit(parallel)
+		for batch := range slices.Chunk(ready, hubapi.MaxPage) {
+			g.Go(func() error {
+				if !m.stop.Load() {
+					m.sendRecords(ctx, batch, 0)
+					m.note(batch)
+				}
+				return nil
+			})
+		}
+		_ = g.Wait() // outcomes stand in the changes
+	}
+}
+
+// prepare resolves placeholders of records that the statement created.
+func (m *mission) prepare(c *change) bool {
+	fail := func(id int64) bool {
+		c.refuse(&flaw{code: CodeRefused, message: fmt.Sprintf("the new record that it refers to (row %d) was not created", -id)})
+		m.note([]*change{c})
+		return false
+	}
+	if c.pair == nil {
+		if c.op == opInsert {
+			return true
+		}
+		id, ok := m.p.resolve(c.id)
+		if !ok {
+			return fail(c.id)
+		}
+		c.id = id
+		return true
+	}
+	for _, end := range []*int64{&c.a, &c.b} {
+		id, ok := m.p.resolve(*end)
+		if !ok {
+			return fail(*end)
+		}
+		*end = id
+	}
+	return true
+}
+
+// note stops the mission after a refusal, unless bad rows are skipped.
+func (m *mission) note(batch []*change) {
+	if m.skip {
+		return
+	}
+	for _, c := range batch {
+		if len(c.flaws) > 0 {
+			m.stop.Store(true)
+			return
+		}
+	}
+}
+
+// sendRecords sends at most a page of changes of one table and kind. A batch that HubSpot refuses as a whole is halved
+// until the bad rows are alone.
+func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int) {
+	if attempt > 1 {
+		return
+	}
+	began := time.Now()
+	results, err := m.call(ctx, batch)
+	var lost []*change
+	switch {
+	case err == nil:
+		m.heard(results.CorrelationID)
+		for i, c := range batch {
+			r := &results.Results[i]
+			switch {
+			case r.Err == nil:
+				c.done, c.record, c.readAt = true, r.Record, results.SentAt
+			case isA[*hubapi.AmbiguousError](r.Err), attempt > 0 && c.op == opInsert && isA[*hubapi.ConflictError](r.Err):
+				lost = append(lost, c)
+			default:
+				c.flaws = append(c.flaws, flawsOf(r.Err, c.def)...)
+			}
+		}
+	case isA[*hubapi.SplitError](err) && len(batch) > 1:
+		half := len(batch) / 2
+		m.sendRecords(ctx, batch[:half], attempt)
+		m.sendRecords(ctx, batch[half:], attempt)
+		return
+	case isA[*hubapi.AmbiguousError](err), ctx.Err() != nil:
+		lost = batch
+	default:
+		for _, c := range batch {
+			c.flaws = append(c.flaws, flawsOf(err, c.def)...)
+		}
+	}
+	if len(lost) == 0 {
+		return
+	}
+	again := m.find(ctx, lost, began, err)
+	if len(again) == 0 {
+		return
+	}
+	if attempt > 0 || ctx.Err() != nil {
+		for _, c := range again {
+			c.refuse(&flaw{code: CodeUnavailable, message: "HubSpot did not take the row: its answers were lost and reading shows no effect"})
+		}
+		return
+	}
+	m.sendRecords(ctx, again, attempt+1)
+}
+
+func (m *mission) call(ctx context.Context, batch []*change) (*hubapi.WriteBatch, error) {
+	m.calls.Add(1)
+	def := batch[0].def
+	path := def.table.Path
+	switch batch[0].op {
+	case opInsert:
+		in := make([]hubapi.CreateInput, len(batch))
+		for i, c := range batch {
+			in[i] = hubapi.CreateInput{Properties: c.properties, Trace: strconv.Itoa(c.place)}
+		}
+		return m.w.client.BatchCreate(ctx, path, in, def.whole)
+	case opUpdate:
+		in := make([]hubapi.UpdateInput, len(batch))
+		for i, c := range batch {
+			in[i] = hubapi.UpdateInput{ID: c.id, Properties: c.properties, Trace: strconv.Itoa(c.place)}
+		}
+		return m.w.client.BatchUpdate(ctx, path, in, def.whole)
+	}
+	ids := make([]int64, len(batch))
+	for i, c := range batch {
+		ids[i] = c.id
+	}
+	return m.w.client.BatchArchive(ctx, path, ids)
+}
+
+// find looks in HubSpot for what became of changes whose answer was lost. It settles those that it finds done, gives
+// those that cannot be known their flaw, and returns those that did not happen. The client may have gone meanwhile:
+// the look is taken all the same, so that hubpg.writes tells the truth.
+func (m *mission) find(ctx context.Context, lost []*change, began time.Time, cause error) (again []*change) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+	defer cancel()
+	if lost[0].op == opInsert {
+		return m.findCreated(ctx, lost, began, cause)
+	}
+	def := lost[0].def
+	ids := make([]int64, len(lost))
+	for i, c := range lost {
+		ids[i] = c.id
+	}
+	m.calls.Add(1)
+	found, err := m.w.client.BatchRead(ctx, def.table.Path, ids, def.whole)
+	if err != nil {
+		for _, c := range lost {
+			c.refuse(unknown(cause, err))
+		}
+		return nil
+	}
+	records := make(map[int64]hubapi.Record, len(found.Records))
+	for _, r := range found.Records {
+		records[r.ID] = r
+	}
+	for _, c := range lost {
+		r, here := records[c.id]
+		switch {
+		case c.op == opDelete && slices.Contains(found.Missing, c.id):
+			c.done, c.readAt = true, found.ReadAt
+			c.record = hubapi.Record{ID: c.id, Archived: true}
+		case c.op == opUpdate && here && c.matches(&r):
+			c.done, c.record, c.whole, c.readAt = true, r, true, found.ReadAt
+		case here:
+			again = append(again, c)
+		default:
+			c.refuse(&flaw{code: CodeGone, message: "the record is not in HubSpot any more"})
+		}
+	}
+	return again
+}
+
+// findCreated looks for new records by their unique property: those made since the call began are the statement's own.
+func (m *mission) findCreated(ctx context.Context, lost []*change, began time.Time, cause error) (again []*change) {
+	const skew = 10 * time.Second // between HubSpot's clock and this one
+	for _, c := range lost {
+		property, key := c.unique()
+		if key == "" {
+			c.refuse(unknown(cause, nil))
+			continue
+		}
+		m.calls.Add(1)
+		found, err := m.w.client.GetObject(ctx, c.def.table.Path, key, hubapi.GetOptions{
+			IDProperty: property, Projection: hubapi.NewProjection(nil),
+		})
+		switch {
+		case isA[*hubapi.NotFoundError](err):
+			again = append(again, c)
+		case err != nil:
+			c.refuse(unknown(cause, err))
+		case found.Record.CreatedAt.Before(began.Add(-skew)):
+			c.refuse(&flaw{
+				code: "23505", column: columnOf(c.def, property), message: fmt.Sprintf("record %d has this %s already", found.Record.ID, property),
+				hint: "update it, or use ON CONFLICT",
+			})
+		default:
+			m.calls.Add(1)
+			read, err := m.w.client.BatchRead(ctx, c.def.table.Path, []int64{found.Record.ID}, c.def.whole)
+			if err != nil || len(read.Records) != 1 {
+				c.refuse(unknown(cause, err))
+				continue
+			}
+			c.done, c.record, c.whole, c.readAt = true, read.Records[0], true, read.ReadAt
+		}
+	}
+	return again
+}
+
+func unknown(cause, err error) *flaw {
+	message := "HubSpot's answer was lost and it is not known whether the row was written"
+	if cause != nil {
+		message += ": " + cause.Error()
+	}
+	if err != nil {
+		message += "; reading: " + err.Error()
+	}
+	return &flaw{code: CodeUnknown, message: message, hint: "look in HubSpot whether the record is there before repeating the statement"}
+}
+
+// unique returns a unique property of the change and its value, "" if it sets none.
+func (c *change) unique() (property, value string) {
+	for _, col := range c.def.unique {
+		if v := c.properties[col.Property]; v != "" {
+			return col.Property, v
+		}
+	}
+	return "", ""
+}
+
+// matches tells whether the record has all that was sent.
+func (c *change) matches(r *hubapi.Record) bool {
+	for _, col := range c.sent {
+		slot, ok := c.def.whole.Slot(col.Property)
+		if !ok || !col.same(c.properties[col.Property], r.Values[slot]) {
+			return false
+		}
+	}
+	return true
+}
+
+// readBack reads the records of a small statement whole, so that calculated and defaulted values are in its answer.
+// What cannot be read is left as HubSpot's answer to the write had it.
+func (m *mission) readBack(ctx context.Context) {
+	byTable := map[*definition][]*change{}
+	total := 0
+	for _, c := range m.p.changes {
+		if c.pair == nil && c.op != opDelete && c.accepted() && !c.idle() && !c.whole {
+			byTable[c.def] = append(byTable[c.def], c)
+			total++
+		}
+	}
+	if total > readBackRows {
+		return
+	}
+	for def, list := range byTable {
+		ids := make([]int64, 0, len(list))
+		for _, c := range list {
+			ids = append(ids, c.record.ID)
+		}
+		slices.Sort(ids)
+		m.calls.Add(1)
+		found, err := m.w.client.BatchRead(ctx, def.table.Path, slices.Compact(ids), def.whole)
+		if err != nil {
+			m.w.logger.Debug("read back after write", "table", def.table.Name, "error", err)
+			continue
+		}
+		for _, r := range found.Records {
+			for _, c := range list {
+				if c.record.ID == r.ID {
+					c.record, c.whole, c.readAt = r, true, found.ReadAt
+				}
+			}
+		}
+	}
+}

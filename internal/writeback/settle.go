@@ -1,0 +1,307 @@
+package writeback
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+	"hubpg/internal/changes"
+)
+
+// Settle says what became in Postgres of a write that HubSpot has accepted. After a commit it moves the differences into
+// the change log, and looks after what HubSpot did besides: associations that go with a record or a label. After a
+// rollback it reads the records from HubSpot, because the tables follow HubSpot and not the client.
+func (w *Writer) Settle(ctx context.Context, id int64, committed bool) error {
+	if err := w.settle(ctx, id, committed); err != nil {
+		w.kick()
+		return fmt.Errorf("settle write %d: %w", id, err)
+	}
+	return nil
+}
+
+func (w *Writer) settle(ctx context.Context, id int64, committed bool) error {
+	s, err := w.load(ctx, w.pool, id)
+	if err != nil || s == nil {
+		return err
+	}
+	status := statusRolledBack
+	if committed {
+		status = statusSettled
+		err = w.follow(ctx, s)
+	} else {
+		err = w.repair(ctx, s)
+	}
+	if err != nil {
+		return err
+	}
+	return w.close(ctx, id, status)
+}
+
+func (w *Writer) close(ctx context.Context, id int64, status string) error {
+	_, err := w.pool.Exec(ctx, `
+update hubpg.writes
+set status = $2, touched_at = now(), settled_at = now()
+where id = $1 and settled_at is null`, id, status)
+	return err
+}
+
+// scope is what a write may have changed.
+type scope struct {
+	tables  []string                    // all tables
+	records map[string]map[int64]string // object tables: ids with the version that they should have, "" for any
+	deleted map[string][]deletion
+	edges   map[string][]int64 // association tables: records of the first table
+	lookups map[string][]lookup
+}
+
+type deletion struct {
+	id   int64
+	read time.Time
+}
+
+// load reads what an open write may have changed; nil if it is settled.
+func (w *Writer) load(ctx context.Context, q rowQuerier, id int64) (*scope, error) {
+	var intents []intent
+	var outcomes []outcome
+	var in, out []byte
+	err := q.QueryRow(ctx, `
+select intent, outcome
+from hubpg.writes
+where id = $1 and portal_id = $2 and settled_at is null`, id, w.portal).Scan(&in, &out)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read write: %w", err)
+	}
+	if err := json.Unmarshal(in, &intents); err != nil {
+		return nil, fmt.Errorf("read intent: %w", err)
+	}
+	if out != nil {
+		if err := json.Unmarshal(out, &outcomes); err != nil {
+			return nil, fmt.Errorf("read outcome: %w", err)
+		}
+	}
+	return newScope(intents, outcomes)
+}
+
+// rowQuerier is a pool or a transaction.
+type rowQuerier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func newScope(intents []intent, outcomes []outcome) (*scope, error) {
+	s := &scope{
+		records: map[string]map[int64]string{}, deleted: map[string][]deletion{}, edges: map[string][]int64{}, lookups: map[string][]lookup{},
+	}
+	created := map[int64]int64{} // by placeholder
+	tables := map[string]bool{}
+	for i, in := range intents {
+		tables[in.Table] = true
+		var o outcome
+		if i < len(outcomes) {
+			o = outcomes[i]
+		}
+		if in.A != 0 || in.B != 0 {
+			a := in.A
+			if a < 0 {
+				a = created[a]
+			}
+			if a > 0 {
+				s.edges[in.Table] = append(s.edges[in.Table], a)
+			}
+			continue
+		}
+		id := in.ID
+		if o.ID != 0 {
+			if id < 0 {
+				created[id] = o.ID
+			}
+			id = o.ID
+		}
+		if id < 0 && created[id] != 0 {
+			id = created[id]
+		}
+		switch {
+		case id > 0:
+			if s.records[in.Table] == nil {
+				s.records[in.Table] = map[int64]string{}
+			}
+			s.records[in.Table][id] = o.Read
+			if in.Op == opDelete && o.Done {
+				read, err := time.Parse(time.RFC3339Nano, o.Read)
+				if err != nil {
+					return nil, fmt.Errorf("read outcome: %w", err)
+				}
+				s.deleted[in.Table] = append(s.deleted[in.Table], deletion{id, read})
+				delete(s.records[in.Table], id)
+			}
+		case in.Op == opInsert && in.Unique != nil && (outcomes == nil || o.Error != nil):
+			s.lookups[in.Table] = append(s.lookups[in.Table], *in.Unique)
+		}
+	}
+	s.tables = slices.Sorted(maps.Keys(tables))
+	return s, nil
+}
+
+// follow ends a committed write.
+func (w *Writer) follow(ctx context.Context, s *scope) error {
+	if err := w.publish(ctx, s.tables); err != nil {
+		return err
+	}
+	cat, err := w.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	for table, list := range s.deleted {
+		t := cat.Named(table)
+		if t == nil {
+			continue
+		}
+		if err := w.sever(ctx, t, list); err != nil {
+			return err
+		}
+	}
+	for table, versions := range s.records {
+		behind, err := w.behind(ctx, cat.Named(table), versions)
+		if err != nil {
+			return err
+		}
+		if len(behind) > 0 {
+			if err := w.refreshRecords(ctx, table, behind); err != nil {
+				return err
+			}
+		}
+	}
+	for table, from := range s.edges {
+		if err := w.refreshEdges(ctx, table, from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *scope) add(table string, id int64) {
+	if s.records[table] == nil {
+		s.records[table] = map[int64]string{}
+	}
+	s.records[table][id] = ""
+}
+
+// sever removes the associations of records that the write has deleted.
+func (w *Writer) sever(ctx context.Context, t *catalog.Table, list []deletion) error {
+	ids, read := make([]int64, len(list)), list[0].read
+	for i, d := range list {
+		ids[i] = d.id
+		if d.read.Before(read) {
+			read = d.read
+		}
+	}
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		_, err := w.applier.Delete(ctx, tx, t, ids, read, changes.Delete, changes.Write)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("remove associations: %w", err)
+	}
+	return nil
+}
+
+// behind lists the records whose rows are older than the write made them, which the performance then did not reach.
+func (w *Writer) behind(ctx context.Context, t *catalog.Table, versions map[int64]string) ([]int64, error) {
+	if t == nil || len(versions) == 0 {
+		return nil, nil
+	}
+	ids, reads := make([]int64, 0, len(versions)), make([]string, 0, len(versions))
+	for id, read := range versions {
+		if read == "" {
+			continue // nothing was sent
+		}
+		ids, reads = append(ids, id), append(reads, read)
+	}
+	rows, err := w.pool.Query(ctx, `
+select u.id
+from unnest($1::bigint[], $2::text[]) u(id, read)
+left join `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t on t.id = u.id
+where t.id is null and not exists (
+  select from hubpg.tombstones g where g.portal_id = $3 and g.table_name = $4 and g.record_id = u.id)
+or t._read_at < u.read::timestamptz and t.updated_at is not null
+order by u.id`, ids, reads, w.portal, t.Name)
+	if err != nil {
+		return nil, fmt.Errorf("compare %s: %w", t.Name, err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("compare %s: %w", t.Name, err)
+	}
+	return list, nil
+}
+
+// repair makes the tables what HubSpot says about everything that a write may have changed.
+func (w *Writer) repair(ctx context.Context, s *scope) error {
+	if err := w.publish(ctx, s.tables); err != nil {
+		return err
+	}
+	cat, err := w.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	for table, list := range s.deleted {
+		for _, d := range list {
+			s.add(table, d.id)
+		}
+	}
+	for table, list := range s.lookups {
+		t := cat.Named(table)
+		if t == nil {
+			continue
+		}
+		for _, l := range list {
+			found, err := w.client.GetObject(ctx, t.Path, l.Value, hubapi.GetOptions{IDProperty: l.Property, Projection: hubapi.NewProjection(nil)})
+			if isA[*hubapi.NotFoundError](err) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("look up %s by %s: %w", table, l.Property, err)
+			}
+			s.add(table, found.Record.ID)
+		}
+	}
+	for table, versions := range s.records {
+		if err := w.refreshRecords(ctx, table, slices.Collect(maps.Keys(versions))); err != nil {
+			return err
+		}
+	}
+	for table, from := range s.edges {
+		if err := w.refreshEdges(ctx, table, from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish moves the committed differences of tables into the change log.
+func (w *Writer) publish(ctx context.Context, tables []string) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	cat, err := w.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	if len(cat.Tables) == 0 {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		_, err := w.applier.Publish(ctx, tx, cat.Tables[0].Schema, tables...)
+		return err
+	})
+}

@@ -1,0 +1,301 @@
+package writeback_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hubpg/internal/changes"
+)
+
+func TestAnInsertReturnsWhatHubSpotMadeOfIt(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	s := a.session()
+	res := s.do("insert into hubspot.contacts (email, firstname) values ('Ada@Example.com', 'Ada'), ($1, null) returning id, email, lifecyclestage, created_at is not null", "bob@example.com")
+	if len(res.rows) != 2 || res.tag != "INSERT 0 2" {
+		t.Fatalf("%s: %v", res.tag, res.rows)
+	}
+	for i, email := range []string{"ada@example.com", "bob@example.com"} {
+		row := res.rows[i]
+		id, ok := row[0].(int64)
+		if !ok || id <= 0 || row[3] != true {
+			t.Errorf("row %v", row)
+		}
+		if got := a.value("contacts", id, "email"); !strings.EqualFold(got, email) || row[1] != got {
+			t.Errorf("HubSpot has %q, the client saw %v", got, row[1])
+		}
+		if row[2] != a.value("contacts", id, "lifecyclestage") {
+			t.Errorf("lifecycle stage is %v, HubSpot has %q", row[2], a.value("contacts", id, "lifecyclestage"))
+		}
+	}
+	a.agree("contacts", "email", "firstname", "lifecyclestage")
+	log := a.log(0)
+	if len(log) != 2 || log[0].Op != changes.Insert || log[0].Source != changes.Write || !strings.Contains(string(log[0].After), "firstname") {
+		t.Errorf("log: %+v", log)
+	}
+	if got := a.text("select status || calls from hubpg.writes"); got != "settled2" {
+		t.Errorf("the write is %s", got)
+	}
+}
+
+func TestAnUpdateChangesHubSpotAndTheRow(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	one, two := a.contact("one@example.com"), a.contact("two@example.com")
+	before := a.newest()
+	s := a.session()
+	res := s.do("update hubspot.contacts set firstname = upper(firstname), lastname = 'Lovelace' where email like '%@example.com' returning id, firstname, updated_at, lastmodifieddate")
+	if len(res.rows) != 2 || res.rows[0][1] != "ADA" || res.rows[0][2] != res.rows[0][3] {
+		t.Errorf("returned %s", res)
+	}
+	for _, id := range []int64{one, two} {
+		if got := a.value("contacts", id, "firstname") + " " + a.value("contacts", id, "lastname"); got != "ADA Lovelace" {
+			t.Errorf("HubSpot has %q", got)
+		}
+	}
+	a.agree("contacts", "firstname", "lastname")
+	log := a.log(before)
+	if len(log) != 2 || log[0].Source != changes.Write || log[0].Op != changes.Update ||
+		!cmp.Equal(log[0].Changed[:1], []string{"firstname"}) && !cmp.Equal(log[0].Changed[:1], []string{"lastname"}) {
+		t.Errorf("log: %+v", log)
+	}
+	// The echo: a poll that sees the write makes no second event.
+	echo := a.read("contacts", changes.Follow)
+	if echo.Events != 0 {
+		t.Errorf("the echo made %d events: %+v", echo.Events, a.log(before)[2:])
+	}
+}
+
+func TestADeletionTakesAssociationsAlong(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	id := a.contact("one@example.com")
+	company, err := a.hub.Create("companies", map[string]string{"name": "Acme"})
+	a.must(err)
+	a.read("companies", changes.Follow)
+	s := a.session()
+	s.do("insert into hubspot.contacts_companies (contact_id, company_id) values ($1, $2)", id, company)
+	if n := len(a.hub.Edges("contacts", "companies")); n != 1 {
+		t.Fatalf("%d associations in HubSpot", n)
+	}
+	before := a.newest()
+	if res := s.do("delete from hubspot.contacts where id = $1 returning email", id); res.String() != "one@example.com" {
+		t.Errorf("returned %s", res)
+	}
+	if got := a.value("contacts", id, "email"); got != "<none>" {
+		t.Error("HubSpot still has it")
+	}
+	if got := a.text("select count(*) from hubspot.contacts_companies"); got != "0" {
+		t.Errorf("%s associations stay", got)
+	}
+	a.agree("contacts")
+	var ops []string
+	for _, c := range a.log(before) {
+		ops = append(ops, string(c.Op)+" "+string(c.Source))
+	}
+	if diff := cmp.Diff([]string{"delete write", "dissociate write"}, ops); diff != "" {
+		t.Error(diff)
+	}
+	if got := a.text("select count(*) from hubpg.tombstones where table_name = 'contacts'"); got != "1" {
+		t.Errorf("%s tombstones", got)
+	}
+}
+
+func TestStatementFormsAreNotRewritten(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	one := a.contact("one@example.com")
+	s := a.session()
+	s.exec("create table app.orders (contact_id bigint, amount numeric)")
+	s.exec("insert into app.orders values ($1, 12.5)", one)
+	s.exec(`create function app.sign_up(address text) returns bigint language plpgsql as $$
+declare made bigint;
+begin
+  insert into hubspot.contacts (email) values (address) returning id into made;
+  update hubspot.contacts set lastname = 'Signed' where id = made;
+  return made;
+end $$`)
+
+	s.do("update hubspot.contacts c set annualrevenue = o.amount from app.orders o where o.contact_id = c.id")
+	if got := a.value("contacts", one, "annualrevenue"); got != "12.5" {
+		t.Errorf("update from: HubSpot has %q", got)
+	}
+	res := s.do(`with made as (insert into hubspot.companies (name) values ('Acme') returning id),
+linked as (insert into hubspot.contacts_companies (contact_id, company_id) select $1, id from made returning company_id, type_id)
+select made.id, linked.company_id, linked.type_id from made, linked`, one)
+	if len(res.rows) != 1 || res.rows[0][0] != res.rows[0][1] || res.rows[0][2] != int32(279) {
+		t.Errorf("cte: %s", res)
+	}
+	if edges := a.hub.Edges("contacts", "companies"); len(edges) != 1 || edges[0].From != one || edges[0].To != res.rows[0][0] {
+		t.Errorf("cte: HubSpot has %+v", edges)
+	}
+	res = s.do("insert into hubspot.contacts (id, email, firstname) values ($1, 'x@example.com', 'Upserted') on conflict (id) do update set firstname = excluded.firstname returning id, email, firstname", one)
+	if res.String() != fmt.Sprintf("%d one@example.com Upserted", one) {
+		t.Errorf("on conflict: %s", res)
+	}
+	res = s.do("select app.sign_up('two@example.com')")
+	id, _ := res.rows[0][0].(int64)
+	if got := a.value("contacts", id, "email") + " " + a.value("contacts", id, "lastname"); got != "two@example.com Signed" {
+		t.Errorf("function: HubSpot has %q", got)
+	}
+	res = s.do(`merge into hubspot.contacts c using (values ('one@example.com', 'Merged'), ('three@example.com', 'Fresh')) v(email, name) on v.email = c.email
+when matched then update set lastname = v.name when not matched then insert (email, lastname) values (v.email, v.name)`)
+	if res.tag != "MERGE 2" || a.value("contacts", one, "lastname") != "Merged" {
+		t.Errorf("merge: %s, %q", res.tag, a.value("contacts", one, "lastname"))
+	}
+	a.agree("contacts", "email", "firstname", "lastname")
+	a.agree("companies", "name")
+	if got := a.text("select count(*) from hubpg.writes where status <> 'settled'"); got != "0" {
+		t.Errorf("%s writes are open", got)
+	}
+	before := a.hub.Stats().Calls
+	s.do("update hubspot.contacts set firstname = 'x' where id = 1")
+	s.do("select 1")
+	s.do("insert into app.orders values (1, 2)")
+	s.do("update hubspot.contacts set firstname = firstname")
+	if calls := a.hub.Stats().Calls - before; calls != 0 {
+		t.Errorf("%d calls for nothing", calls)
+	}
+}
+
+func TestEveryKindOfValueGoesThere(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	id := a.contact("one@example.com")
+	s := a.session()
+	columns := a.tables["contacts"]
+	pick := func(kind string) string {
+		t.Helper()
+		properties, err := a.client.ListProperties(t.Context(), "contacts", false)
+		a.must(err)
+		for _, p := range properties {
+			if c, ok := columns.Column(p.Name); ok && p.Writable() && !p.HasUniqueValue && c.Kind.SQL() == kind && len(p.Options) == 0 {
+				return c.Name
+			}
+		}
+		return ""
+	}
+	for kind, test := range map[string]struct{ sql, want string }{
+		"numeric":     {"1234567890123.25", "1234567890123.25"},
+		"date":        {"'2026-02-28'", "2026-02-28"},
+		"timestamptz": {"'2026-02-28 12:00:00.5+02'", "2026-02-28T10:00:00.500Z"},
+		"boolean":     {"true", "true"},
+		"text":        {"'ünïcode; \"quoted\"'", "ünïcode; \"quoted\""},
+	} {
+		column := pick(kind)
+		if column == "" {
+			continue
+		}
+		s.do("update hubspot.contacts set " + column + " = " + test.sql)
+		if got := a.value("contacts", id, column); got != test.want {
+			t.Errorf("%s %s: HubSpot has %q, want %q", kind, column, got, test.want)
+		}
+		s.do("update hubspot.contacts set " + column + " = null")
+		if got := a.value("contacts", id, column); got != "" {
+			t.Errorf("%s %s: HubSpot still has %q", kind, column, got)
+		}
+	}
+}
+
+func TestIsolationLevelsAllSeeTheirWrite(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	one := a.contact("one@example.com")
+	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
+		s := a.session()
+		s.exec("begin isolation level " + level)
+		s.do("select count(*) from hubspot.contacts") // takes the snapshot
+		other, err := a.hub.Create("contacts", map[string]string{"email": "other-" + strings.ReplaceAll(level, " ", "-") + "@example.com"})
+		a.must(err)
+		a.store("contacts", a.page("contacts", other)) // moves the log's counter on
+		res := s.do("insert into hubspot.contacts (email) values ($1) returning id", strings.ReplaceAll(level, " ", "-")+"@example.com")
+		s.do("update hubspot.contacts set firstname = $2 where id = $1", one, level)
+		if got := s.do("select firstname, (select count(*) from hubspot.contacts where id = $2) from hubspot.contacts where id = $1", one, res.rows[0][0]); got.String() != level+" 1" {
+			t.Errorf("%s: the session sees %s", level, got)
+		}
+		s.exec("commit")
+		s.ended(true)
+		a.agree("contacts", "email", "firstname")
+	}
+}
+
+func TestALateReadNeverOverwritesAWrite(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	id := a.contact("one@example.com")
+	s := a.session()
+	// A poll reads the old state, then the write happens, then the poll stores what it read.
+	late := a.page("contacts", id)
+	s.do("update hubspot.contacts set firstname = 'Newer' where id = $1", id)
+	a.store("contacts", late)
+	if got := a.text("select firstname from hubspot.contacts"); got != "Newer" {
+		t.Errorf("the row says %s", got)
+	}
+	late = a.page("contacts", id)
+	s.do("delete from hubspot.contacts where id = $1", id)
+	a.store("contacts", late)
+	if got := a.text("select count(*) from hubspot.contacts"); got != "0" {
+		t.Error("a late page brought the record back")
+	}
+}
+
+func TestAssociationsAreWrittenInBothDirectionsOfTime(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	one := a.contact("one@example.com")
+	company, err := a.hub.Create("companies", map[string]string{"name": "Acme"})
+	a.must(err)
+	s := a.session()
+	s.do("insert into hubspot.contacts_companies (contact_id, company_id, label) values ($1, $2, 'Primary')", one, company)
+	want := []string{"1", "279"}
+	types := func(sql string) []string { return strings.Split(a.text(sql), ",") }
+	const stored = "select string_agg(type_id::text, ',' order by type_id) from hubspot.contacts_companies"
+	if diff := cmp.Diff(want, types(stored)); diff != "" {
+		t.Errorf("after a labelled insert: %s", diff)
+	}
+	if n := len(a.hub.Edges("contacts", "companies")); n != 2 {
+		t.Errorf("HubSpot has %d types", n)
+	}
+	s.refused("23505", "insert into hubspot.contacts_companies (contact_id, company_id) values ($1, $2)", one, company)
+	s.do("insert into hubspot.contacts_companies (contact_id, company_id) values ($1, $2) on conflict do nothing", one, company)
+	s.do("delete from hubspot.contacts_companies where label = 'Primary'")
+	if diff := cmp.Diff([]string{"279"}, types(stored)); diff != "" {
+		t.Errorf("after a label went: %s", diff)
+	}
+	if e := s.refused("22P02", "insert into hubspot.contacts_companies (contact_id, company_id, label) values ($1, $2, 'Enemy')", one, company); !strings.Contains(e.Message, "Enemy") {
+		t.Error(e)
+	}
+	s.do("delete from hubspot.contacts_companies")
+	if n := len(a.hub.Edges("contacts", "companies")); n != 0 || a.text("select count(*) from hubspot.contacts_companies") != "0" {
+		t.Errorf("HubSpot has %d types", n)
+	}
+	if got := a.text("select row_count from hubpg.objects where table_name = 'contacts_companies'"); got != "0" {
+		t.Errorf("row_count is %s", got)
+	}
+}
+
+func TestTenThousandRowsTakeAHundredCalls(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	n := 10_000
+	if testing.Short() {
+		n = 1_000
+	}
+	for i := range n {
+		_, err := a.hub.Create("contacts", map[string]string{"email": fmt.Sprintf("c%d@example.com", i)})
+		a.must(err)
+	}
+	a.read("contacts", changes.Backfill)
+	s := a.session()
+	before := a.hub.Stats().Calls
+	if res := s.do("update hubspot.contacts set firstname = 'N' || (id % 7)"); res.tag != fmt.Sprintf("UPDATE %d", n) {
+		t.Error(res.tag)
+	}
+	if calls := a.hub.Stats().Calls - before; calls > int64(n/100+1) {
+		t.Errorf("%d calls", calls)
+	}
+	a.agree("contacts", "firstname")
+}

@@ -1,0 +1,152 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"hubpg/hubapi"
+)
+
+// maxShown bounds how many rows a dry run describes.
+const maxShown = 100
+
+// Write sends a statement's rows to HubSpot and returns the answers for its performance. An error of type [*Error] is the
+// client's; rows that HubSpot accepted all the same are in its detail and are read into the tables by [Writer.Run].
+func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
+	p, err := w.validated(ctx, &r)
+	if err != nil {
+		return Result{}, err
+	}
+	if p.flawed() && !r.SkipBadRows {
+		return Result{}, p.failure(0)
+	}
+	res := Result{}
+	if p.stamped {
+		res.Notices = append(res.Notices, Notice{
+			Severity: "NOTICE", Code: "01000", Message: "created_at and updated_at are HubSpot's; the values given were not used",
+		})
+	}
+	if r.DryRun {
+		res.Notices = append(append(res.Notices, p.warnings()...), p.described()...)
+		return res, nil
+	}
+	m := &mission{w: w, p: p, skip: r.SkipBadRows}
+	if p.busy() {
+		if res.ID, err = w.begin(ctx, &r, p); err != nil {
+			return Result{}, err
+		}
+		defer w.setActive(res.ID, false)
+		m.send(ctx)
+		if bad := p.flawed() || m.stop.Load() || ctx.Err() != nil; bad && !r.SkipBadRows {
+			return Result{}, w.fail(ctx, res.ID, m)
+		}
+		m.readBack(ctx)
+	} else {
+		m.send(ctx) // settles what needs no call
+	}
+	if res.Answers, err = p.answers(); err != nil {
+		return Result{}, err
+	}
+	res.Notices = append(res.Notices, p.warnings()...)
+	if res.ID != 0 {
+		if err := w.finish(ctx, res.ID, m, statusAccepted); err != nil {
+			w.kick()
+			return Result{}, err
+		}
+	}
+	return res, nil
+}
+
+// validated plans a request. Before anything is refused because of a definition, the definition is read again unless it
+// is new.
+func (w *Writer) validated(ctx context.Context, r *Request) (*plan, error) {
+	for _, fresh := range []bool{false, true} {
+		p, err := w.plan(ctx, r, fresh)
+		if err != nil {
+			if fs := flawsOf(err, nil); isA[*hubapi.APIError](err) || isA[*hubapi.UnavailableError](err) || isA[*hubapi.RateError](err) {
+				return nil, &Error{Code: fs[0].code, Message: err.Error(), Hint: fs[0].hint}
+			}
+			return nil, fmt.Errorf("plan write: %w", err)
+		}
+		if fresh || !p.flawed() {
+			return p, nil
+		}
+	}
+	return nil, errors.New("plan write: unreachable")
+}
+
+// fail records a mission that ended with refusals and returns the client's error.
+func (w *Writer) fail(ctx context.Context, id int64, m *mission) error {
+	if ctx.Err() != nil && !m.p.flawed() {
+		for _, c := range m.p.changes {
+			if !c.done {
+				c.refuse(&flaw{code: "57014", message: "the statement was cancelled before the row was sent"})
+			}
+		}
+	}
+	failure := m.p.failure(id)
+	status := statusRefused
+	for _, c := range m.p.changes {
+		for _, f := range c.flaws {
+			if f.code == CodeUnknown {
+				status = statusAmbiguous
+			}
+		}
+	}
+	if err := w.finish(ctx, id, m, status); err != nil {
+		w.logger.Error("record outcome of write", "write", id, "error", err)
+	}
+	w.setActive(id, false)
+	w.kick()
+	return failure
+}
+
+func (p *plan) flawed() bool {
+	for _, c := range p.changes {
+		if len(c.flaws) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// busy says whether HubSpot has to be called.
+func (p *plan) busy() bool {
+	for _, c := range p.changes {
+		if len(c.flaws) == 0 && !c.idle() {
+			return true
+		}
+	}
+	return false
+}
+
+// described says what would be sent.
+func (p *plan) described() []Notice {
+	var list []Notice
+	total := 0
+	for _, c := range p.changes {
+		if len(c.flaws) > 0 || c.idle() {
+			continue
+		}
+		if total++; total > maxShown {
+			continue
+		}
+		n := Notice{Severity: "NOTICE", Code: "01000", Message: "dry run: would " + c.op + " " + c.name()}
+		switch {
+		case c.pair != nil && c.op != opDelete && c.now.label != "":
+			n.Detail = fmt.Sprintf("label %q", c.now.label)
+		case c.pair == nil && c.op != opDelete:
+			for _, col := range c.sent {
+				if n.Detail != "" {
+					n.Detail += ", "
+				}
+				n.Detail += fmt.Sprintf("%s = %q", col.Property, c.properties[col.Property])
+			}
+		}
+		list = append(list, n)
+	}
+	return append(list, Notice{
+		Severity: "NOTICE", Code: "01000", Message: fmt.Sprintf("dry run: %d rows would be sent to HubSpot; nothing was changed", total),
+	})
+}

@@ -1,0 +1,148 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+	"hubpg/internal/mirror"
+)
+
+const (
+	// parallel is how many batches of one statement are under way at once.
+	parallel = 4
+	// readBackRows is the largest statement whose records are read whole after the write.
+	readBackRows = hubapi.MaxPage
+	// finishWithin bounds what has to be finished although the client has gone.
+	finishWithin = 30 * time.Second
+)
+
+// Config configures a [Writer].
+type Config struct {
+	Pool     *pgxpool.Pool // as the owner of the tables
+	Client   *hubapi.Client
+	PortalID int64
+	Notify   mirror.Notify
+	Logger   *slog.Logger
+	Every    time.Duration // between looks for unfinished writes; 0 means 30 s
+	Keep     time.Duration // how long finished writes stay in hubpg.writes; 0 means 30 days
+}
+
+// Writer carries out the writes of one account.
+type Writer struct {
+	pool    *pgxpool.Pool
+	client  *hubapi.Client
+	portal  int64
+	applier *mirror.Applier
+	logger  *slog.Logger
+	every   time.Duration
+	keep    time.Duration
+	wake    chan struct{} // a wake-up for Run; may coalesce
+
+	mu     sync.Mutex // guards below
+	key    []byte
+	cat    *mirror.Catalog
+	catSum string // versions of cat's tables
+	defs   map[string]*definition
+	edges  map[string]*edgeTypes
+	active map[int64]bool // writes that this process is carrying out
+}
+
+// New returns a Writer. Its calls are of the class Writes.
+func New(c Config) (*Writer, error) {
+	if c.Pool == nil || c.Client == nil || c.PortalID == 0 {
+		return nil, errors.New("create writer: pool, client and portal are needed")
+	}
+	w := &Writer{
+		pool: c.Pool, client: c.Client.As(hubapi.Writes), portal: c.PortalID,
+		applier: mirror.NewApplier(mirror.Config{PortalID: c.PortalID, Notify: c.Notify}),
+		logger:  c.Logger, every: c.Every, keep: c.Keep,
+		wake: make(chan struct{}, 1),
+		defs: map[string]*definition{}, edges: map[string]*edgeTypes{}, active: map[int64]bool{},
+	}
+	if w.logger == nil {
+		w.logger = slog.New(slog.DiscardHandler)
+	}
+	if w.every <= 0 {
+		w.every = 30 * time.Second
+	}
+	if w.keep <= 0 {
+		w.keep = 30 * 24 * time.Hour
+	}
+	return w, nil
+}
+
+// catalog returns the account's tables, read again when their columns have changed.
+func (w *Writer) catalog(ctx context.Context) (*mirror.Catalog, error) {
+	var sum string
+	err := w.pool.QueryRow(ctx, `
+select coalesce(sum(catalog_version), 0) || ':' || count(*)
+from hubpg.objects
+where portal_id = $1`, w.portal).Scan(&sum)
+	if err != nil {
+		return nil, fmt.Errorf("look at catalog: %w", err)
+	}
+	w.mu.Lock()
+	cat := w.cat
+	if w.catSum != sum {
+		cat = nil
+	}
+	w.mu.Unlock()
+	if cat != nil {
+		return cat, nil
+	}
+	if cat, err = mirror.Load(ctx, w.pool, w.portal); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cat, w.catSum = cat, sum
+	w.defs = map[string]*definition{}
+	return cat, nil
+}
+
+func (w *Writer) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.catSum = ""
+}
+
+func pairNamed(c *mirror.Catalog, name string) *catalog.Pair {
+	for _, p := range c.Pairs {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// kick makes Run look for unfinished writes now.
+func (w *Writer) kick() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Writer) setActive(id int64, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if on {
+		w.active[id] = true
+	} else {
+		delete(w.active, id)
+	}
+}
+
+func (w *Writer) isActive(id int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.active[id]
+}
