@@ -45,6 +45,7 @@ create table hubpg.columns (
     kind        text        not null, -- SQL type
     placement   text        not null default 'column'
         constraint columns_placement_check check (placement in ('column', 'overflow', 'excluded')),
+    pinned      boolean     not null default false, -- never moved to _overflow
     label       text        not null default '',
     description text        not null default '',
     calculated  boolean     not null default false,

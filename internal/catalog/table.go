@@ -10,6 +10,7 @@ type Column struct {
 	Calculated  bool // HubSpot computes the value; it may change without the record being modified
 	ReadOnly    bool // HubSpot refuses a write
 	Overflow    bool // kept in the jsonb column _overflow under Name
+	Pinned      bool // never moved to _overflow
 	Archived    bool // the property is archived in HubSpot: the column stays, nothing asks for it
 	Filled      bool // every row that existed before the column has its value
 }
@@ -25,6 +26,8 @@ type Table struct {
 	Soft             bool     // rows of deleted records stay, with archived_at set
 	Version          int64    // rises in the database whenever the columns change
 	Columns          []Column // in table order, archived ones included
+	Excluded         []Column // properties that the user does not want: no column, and nothing asks for them
+	Slots            int      // columns that the table has or ever had, hubpg's own included
 }
 
 // Readable returns the columns whose values HubSpot can be asked for, in table order.

@@ -23,14 +23,14 @@ func (m *Mapper) plan(t *catalog.Table, def *ObjectDef) *plan {
 	p := &plan{}
 	p.change.Deletes = t.Soft != m.c.SoftDeletes
 	names := catalog.NewColumnNames()
-	used := 0
 	have := make(map[string]bool, len(t.Columns))
 	for _, c := range t.Columns {
 		names.Claim(c.Name)
 		have[c.Property] = true
-		if !c.Overflow {
-			used++
-		}
+	}
+	for _, c := range t.Excluded {
+		names.Claim(c.Name)
+		have[c.Property] = true
 	}
 	listed := make(map[string]*PropertyDef, len(def.Properties))
 	var fresh []PropertyDef
@@ -45,7 +45,7 @@ func (m *Mapper) plan(t *catalog.Table, def *ObjectDef) *plan {
 		p.compare(c, listed[c.Property])
 	}
 	if !m.c.IgnoreNew {
-		p.added = newColumns(t, names, fresh, used, false)
+		p.added = newColumns(t, names, fresh, t.Slots, false)
 		for _, c := range p.added {
 			p.change.Added = append(p.change.Added, c.Name)
 		}

@@ -78,12 +78,12 @@ order by o.table_name`, portalID)
 	return c, nil
 }
 
-// loadTables reads the object tables of an account, or the one of the given name. Columns are in table order; excluded
-// properties have none.
+// loadTables reads the object tables of an account, or the one of the given name. Columns are in table order.
 func loadTables(ctx context.Context, q Querier, portalID int64, name string) ([]*catalog.Table, error) {
 	rows, err := q.Query(ctx, `
 select a.schema_name, o.table_name, o.singular, o.object_type, o.path, coalesce(o.modified_property, ''),
-       o.deletes = 'soft', o.catalog_version
+       o.deletes = 'soft', o.catalog_version,
+       (select count(*) from pg_attribute where attrelid = to_regclass(format('%I.%I', a.schema_name, o.table_name)) and attnum > 0)
 from hubpg.objects o
 join hubpg.accounts a using (portal_id)
 where o.portal_id = $1 and o.kind = 'object' and ($2 = '' or o.table_name = $2)
@@ -93,7 +93,7 @@ order by o.table_name`, portalID, name)
 	}
 	tables, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*catalog.Table, error) {
 		t := &catalog.Table{}
-		return t, row.Scan(&t.Schema, &t.Name, &t.Singular, &t.ObjectType, &t.Path, &t.ModifiedProperty, &t.Soft, &t.Version)
+		return t, row.Scan(&t.Schema, &t.Name, &t.Singular, &t.ObjectType, &t.Path, &t.ModifiedProperty, &t.Soft, &t.Version, &t.Slots)
 	})
 	if err != nil {
 		return nil, err
@@ -104,27 +104,32 @@ order by o.table_name`, portalID, name)
 	}
 	rows, err = q.Query(ctx, `
 select c.table_name, c.column_name, c.property, c.kind, c.label, c.description, c.calculated, c.read_only,
-       c.placement = 'overflow', c.archived_at is not null, c.filled_at is not null
+       c.placement = 'overflow', c.placement = 'excluded', c.pinned, c.archived_at is not null, c.filled_at is not null
 from hubpg.columns c
 join hubpg.accounts a using (portal_id)
 left join pg_attribute t on t.attrelid = to_regclass(format('%I.%I', a.schema_name, c.table_name)) and t.attname = c.column_name
-where c.portal_id = $1 and ($2 = '' or c.table_name = $2) and c.placement <> 'excluded'
+where c.portal_id = $1 and ($2 = '' or c.table_name = $2)
 order by c.table_name, t.attnum nulls last, c.column_name`, portalID, name)
 	if err != nil {
 		return nil, err
 	}
 	var table, kind string
 	var c catalog.Column
+	var excluded bool
 	_, err = pgx.ForEachRow(rows, []any{
 		&table, &c.Name, &c.Property, &kind, &c.Label, &c.Description, &c.Calculated, &c.ReadOnly,
-		&c.Overflow, &c.Archived, &c.Filled,
+		&c.Overflow, &excluded, &c.Pinned, &c.Archived, &c.Filled,
 	}, func() error {
 		k, known := catalog.ParseKind(kind)
 		if !known {
 			return fmt.Errorf("column %s.%s has unknown kind %s", table, c.Name, strings.TrimSpace(kind))
 		}
 		c.Kind = k
-		if t := byName[table]; t != nil {
+		switch t := byName[table]; {
+		case t == nil:
+		case excluded:
+			t.Excluded = append(t.Excluded, c)
+		default:
 			t.Columns = append(t.Columns, c)
 		}
 		return nil

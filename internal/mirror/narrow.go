@@ -92,7 +92,7 @@ func leastUsed(t *catalog.Table, usage map[string]int64) []catalog.Column {
 			continue
 		}
 		width += c.Kind.Width()
-		if !t.Stamp(c.Property) {
+		if !t.Stamp(c.Property) && !c.Pinned {
 			columns = append(columns, c)
 		}
 	}
