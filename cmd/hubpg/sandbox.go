@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,16 +19,20 @@ import (
 const defaultSandboxListen = "127.0.0.1:8098"
 
 func (p *Program) sandboxCommand() *cobra.Command {
-	var listen, limits string
+	var listen, limits, profileName string
 	cfg := sandbox.Config{}
 	cmd := &cobra.Command{
 		Use:   "sandbox",
 		Short: "Run a simulated HubSpot account",
 		Long: "Run a simulated HubSpot account: the API that hubpg uses, as strict as HubSpot's, over a small company\n" +
 			"generated from a seed. It prints \"ready http://…\" when it accepts requests. The admin API under\n" +
-			"/_sandbox/ changes data and injects faults. Nothing is kept when it ends.",
+			"/_sandbox/ changes data and injects faults. Nothing is kept when it ends.\n\n" +
+			"Profiles:\n" + describeProfiles() + "\n\n" +
+			"An app can be installed at /oauth/authorize: client id " + sandbox.DefaultClientID + ", secret " +
+			sandbox.DefaultClientSecret + ",\nredirected to any loopback address.",
 		Example: "  hubpg sandbox\n" +
 			"  hubpg sandbox --listen 127.0.0.1:8098 --contacts 100000 --limits off\n" +
+			"  hubpg sandbox --profile hostile\n" +
 			"  curl -H 'Authorization: Bearer sandbox' http://127.0.0.1:8098/crm/v3/objects/contacts",
 		Args: noArguments,
 	}
@@ -38,17 +43,42 @@ func (p *Program) sandboxCommand() *cobra.Command {
 	flags.StringVar(&cfg.Token, "token", sandbox.DefaultToken, "access token that clients must send")
 	flags.DurationVar(&cfg.Latency, "latency", 0, "delay of every answer, for instance 200ms")
 	flags.StringVar(&limits, "limits", "real", "real: HubSpot's rate limits; off: none")
+	flags.StringVar(&profileName, "profile", "calm", "how it behaves: "+profileNames())
+	flags.DurationVar(&cfg.TokenLife, "token-life", 30*time.Minute, "how long OAuth access tokens live")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if limits != "real" && limits != "off" {
 			return usageError{problem: fmt.Sprintf("--limits %q: use real or off", limits), command: cmd.CommandPath()}
+		}
+		profile, ok := sandbox.ProfileNamed(profileName)
+		if !ok {
+			return usageError{
+				problem: fmt.Sprintf("--profile %q: use one of %s", profileName, profileNames()), command: cmd.CommandPath(),
+			}
 		}
 		if cfg.Contacts < 1 || cfg.Latency < 0 {
 			return usageError{problem: "--contacts must be at least 1 and --latency not negative", command: cmd.CommandPath()}
 		}
 		cfg.Limits = limits == "real"
-		return p.runSandbox(cmd.Context(), cfg, listen)
+		return p.runSandbox(cmd.Context(), profile.Apply(cfg), listen)
 	}
 	return cmd
+}
+
+// profileNames are the names of the profiles, from the mildest on.
+func profileNames() string {
+	var names []string
+	for _, p := range sandbox.Profiles() {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func describeProfiles() string {
+	var lines []string
+	for _, p := range sandbox.Profiles() {
+		lines = append(lines, fmt.Sprintf("  %-8s %s", p.Name, p.About))
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (p *Program) runSandbox(ctx context.Context, cfg sandbox.Config, listen string) error {

@@ -147,7 +147,7 @@ func (a *account) enqueue(t *table, e *entry, now int64) {
 		return
 	}
 	if a.cfg.Disorder {
-		lag = lag/4 + int64(mix(uint64(e.cur.seq))%uint64(lag*3/4+1))
+		lag = lag/4 + int64(mix(e.cur.seq)%uint64(lag*3/4+1))
 	}
 	heap.Push(&t.index.lagging, lagged{due: now + lag, e: e, r: e.cur})
 	a.due(now + lag)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -109,7 +110,7 @@ func (c *call) limit(otherwise, most int) (int, *reply) {
 func (c *call) list(name string) []string {
 	var out []string
 	for _, v := range c.query[name] {
-		for _, one := range strings.Split(v, ",") {
+		for one := range strings.SplitSeq(v, ",") {
 			if one = strings.TrimSpace(one); one != "" {
 				out = append(out, one)
 			}
@@ -124,9 +125,7 @@ func (c *call) appendPaging(dst []byte, after string) []byte {
 	dst = appendString(appendMember(dst, "after"), after)
 	if c.method == http.MethodGet {
 		q := make(url.Values, len(c.query)+1)
-		for k, v := range c.query {
-			q[k] = v
-		}
+		maps.Copy(q, c.query)
 		q.Set("after", after)
 		dst = appendString(appendMember(dst, "link"), "https://api.hubapi.com"+c.path+"?"+q.Encode())
 	}

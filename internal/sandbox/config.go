@@ -51,6 +51,8 @@ type Config struct {
 	Limits bool
 	// DailyUsed is what other apps of the account have already spent of today's calls.
 	DailyUsed int
+	// Faults are injected from the start; see [Server.InjectFault] and [Profile].
+	Faults []Fault
 	// Latency is added to each API response.
 	Latency time.Duration
 
@@ -59,6 +61,9 @@ type Config struct {
 	// Disorder makes search misbehave near now as HubSpot's does: each record lags by its own part of
 	// IndexLag, and rows of the last minute come out of order.
 	Disorder bool
+	// Stray is the probability that a row of a search shows the record as it is and not as the index knows it, so that
+	// it may lie outside what was searched for.
+	Stray float64
 	// SecondBump, when positive, makes a new record's modified time move once more this long after
 	// creation, as HubSpot's enrichment does.
 	SecondBump time.Duration

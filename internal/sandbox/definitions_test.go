@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -103,9 +104,7 @@ func TestBadPropertyDefinitionsAreRefused(t *testing.T) {
 		"a digit before": {"name": "1x"},
 	} {
 		def := obj{"name": "shoe_size", "label": "Shoe size", "type": "number", "fieldType": "number", "groupName": "contactinformation"}
-		for k, v := range change {
-			def[k] = v
-		}
+		maps.Copy(def, change)
 		if got := h.post("/crm/v3/properties/contacts", def); got.status != 400 {
 			t.Errorf("%s: %d %s", name, got.status, got.raw)
 		}

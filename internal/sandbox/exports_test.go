@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"io"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +20,7 @@ func exportOf(objectType string, more obj) obj {
 		"exportType": "VIEW", "exportName": "all", "format": "CSV", "language": "EN", "objectType": objectType,
 		"objectProperties": []string{"email", "lifecyclestage", "createdate"},
 	}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return body
 }
 

@@ -78,7 +78,7 @@ func (c *call) canned(f *Fault) *reply {
 	var r *reply
 	switch f.Kind {
 	case FaultStatus:
-		r = &reply{status: f.Status, body: []byte(f.Body)}
+		r = &reply{status: f.Status, body: []byte(f.Body), html: strings.HasPrefix(f.Body, "<")}
 	case FaultRateBurst:
 		r = c.tooMany("TEN_SECONDLY_ROLLING")
 	case FaultRateDaily:

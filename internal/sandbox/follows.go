@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -30,9 +31,9 @@ func (a *account) serverSet(t *table, cs []change) []change {
 // follows are the calculated values that go with changes cs to r (nil for a new record).
 func (a *account) follows(t *table, r *record, cs []change) []change {
 	now := func(name string) (string, bool) {
-		for i := len(cs) - 1; i >= 0; i-- {
-			if cs[i].p.Name == name {
-				return string(cs[i].text), true
+		for _, c := range slices.Backward(cs) {
+			if c.p.Name == name {
+				return string(c.text), true
 			}
 		}
 		if p := t.property(name); p != nil && r != nil {

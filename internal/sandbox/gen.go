@@ -14,7 +14,6 @@ type gen struct {
 	first, last     string // a person
 	company, domain string // a company
 	city            int    // index into cities
-	words           []byte
 	stage           *stage
 	pipeline        *pipeline
 	linked          int64 // id of the primary company, 0 for none

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -119,9 +120,7 @@ func (j *journal) record(portalID int64, ev event) {
 			case merged == nil:
 				merged = body
 			default:
-				for name, v := range body.PropertyChanges {
-					merged.PropertyChanges[name] = v
-				}
+				maps.Copy(merged.PropertyChanges, body.PropertyChanges)
 			}
 		}
 		if merged != nil {

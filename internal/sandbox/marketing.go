@@ -149,7 +149,7 @@ func (s *Server) serveEmails(c *call) *reply {
 	}
 	return paged(c, maxEmailPage, 10, func() []*marketingEmail {
 		return ordered(filtered(s.account.surfaces.Emails, func(e *marketingEmail) bool {
-			return e.Archived == archived && !(stats && e.NoStats) &&
+			return e.Archived == archived && (!stats || !e.NoStats) &&
 				e.Updated > bounds[0] && e.Created > bounds[1] && e.Updated < bounds[2] && e.Created < bounds[3]
 		}), order)
 	}, render)

@@ -53,9 +53,6 @@ func (p *property) define(d PropertyDef) {
 	}
 }
 
-// writable tells whether the API may set the value.
-func (p *property) writable() bool { return !p.ReadOnly && !p.Calculated }
-
 func defaultFieldType(propertyType string) string {
 	switch propertyType {
 	case "number":

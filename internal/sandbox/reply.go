@@ -147,9 +147,13 @@ func appendContext(b []byte, kvs [][2]string) []byte {
 }
 
 func htmlReply(status int, title string) *reply {
-	return &reply{status: status, html: true, body: []byte(
-		"<html>\r\n<head><title>" + title + "</title></head>\r\n<body>\r\n<center><h1>" + title +
-			"</h1></center>\r\n<hr><center>cloudflare</center>\r\n</body>\r\n</html>\r\n")}
+	return &reply{status: status, html: true, body: []byte(gatewayPage(title))}
+}
+
+// gatewayPage is what gateways in front of HubSpot send.
+func gatewayPage(title string) string {
+	return "<html>\r\n<head><title>" + title + "</title></head>\r\n<body>\r\n<center><h1>" + title +
+		"</h1></center>\r\n<hr><center>cloudflare</center>\r\n</body>\r\n</html>\r\n"
 }
 
 func (c *call) notFound() *reply {

@@ -76,7 +76,8 @@ func (h *hub) as(token, method, target string, body any) answer {
 	return a
 }
 
-func (h *hub) get(target string) answer            { h.t.Helper(); return h.call("GET", target, nil) }
+func (h *hub) get(target string) answer { h.t.Helper(); return h.call("GET", target, nil) }
+
 func (h *hub) post(target string, body any) answer { h.t.Helper(); return h.call("POST", target, body) }
 
 // must fails the test unless the status is want.

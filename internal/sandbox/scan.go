@@ -68,10 +68,7 @@ func (t *table) search(in *inquiry) (total int, page []*record) {
 func (t *table) window(w span, in *inquiry) (total int, page []*record) {
 	x := &t.index.byModified
 	lo := x.rank(x.seek(func(r *record) bool { return r.updated >= w.lo }))
-	hi := x.rank(x.seek(func(r *record) bool { return r.updated > w.hi }))
-	if hi < lo {
-		hi = lo
-	}
+	hi := max(x.rank(x.seek(func(r *record) bool { return r.updated > w.hi })), lo)
 	total = hi - lo
 	n := max(0, min(in.limit, total-in.offset))
 	first := lo + in.offset

@@ -69,6 +69,9 @@ func (s *Server) serveSearch(c *call) *reply {
 		if a.cfg.Disorder {
 			shuffleRecent(page, nowMS())
 		}
+		if a.cfg.Stray > 0 {
+			t.straying(page, a.cfg.Stray)
+		}
 		out = c.ok()
 		pr := a.projectOr(t, body.Properties, nil)
 		out.body = append(out.body, `{"total":`...)
@@ -193,6 +196,19 @@ func parseOrder(t *table, raw json.RawMessage) (o order, message string) {
 		return o, fmt.Sprintf("There was a problem with the request. Property %q does not exist", text)
 	}
 	return o, ""
+}
+
+// straying replaces some rows by what their records are by now.
+func (t *table) straying(page []*record, probability float64) {
+	for i, r := range page {
+		e := t.entries[r.id]
+		if e == nil || e.cur == r || e.cur.archived != 0 {
+			continue
+		}
+		if float64(mix(e.cur.seq)%1000) < probability*1000 {
+			page[i] = e.cur
+		}
+	}
 }
 
 // shuffleRecent swaps neighbours among the rows of the last minute, as the index does near now.

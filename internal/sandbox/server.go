@@ -67,6 +67,9 @@ func newServer(cfg Config) *Server {
 	s.webhooks = newWebhooks(cfg, s.oauth.apps)
 	s.journal = newJournal(s.oauth.apps)
 	s.exports = &exports{}
+	for _, f := range cfg.Faults {
+		s.InjectFault(f)
+	}
 	s.WithholdScopes(cfg.WithheldScopes...)
 	return s
 }
@@ -158,8 +161,7 @@ func (s *Server) serve(c *call, r *http.Request, handle handler, v verdict, f *F
 	c.query = query
 	c.body, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
-		var big *http.MaxBytesError
-		if errors.As(err, &big) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return c.fail(failure{status: http.StatusRequestEntityTooLarge, message: "Request body too large"})
 		}
 		return c.invalid("Unreadable request body")

@@ -139,7 +139,7 @@ func (t *table) uniqueValues(r *record, p *property) []string {
 		return vs
 	}
 	if more := t.props["hs_additional_emails"]; more != nil {
-		for _, v := range strings.Split(string(packedValue(r.data, more.slot)), ";") {
+		for v := range strings.SplitSeq(string(packedValue(r.data, more.slot)), ";") {
 			if v != "" {
 				vs = append(vs, v)
 			}

@@ -295,8 +295,11 @@ func TestSubscriptionsAreManagedWithTheDeveloperKey(t *testing.T) {
 		t.Errorf("a new subscription is active: %s", made.raw)
 	}
 	for _, wrong := range []obj{
-		{"eventType": "contact.propertyChange"}, {"eventType": "contact.creation", "propertyName": "email"},
-		{"eventType": "unicorn.creation"}, {"eventType": "product.associationChange"}, {"eventType": "object.creation"},
+		{"eventType": "contact.propertyChange"},
+		{"eventType": "contact.creation", "propertyName": "email"},
+		{"eventType": "unicorn.creation"},
+		{"eventType": "product.associationChange"},
+		{"eventType": "object.creation"},
 		{"eventType": "contact.propertyChange", "propertyName": "lastmodifieddate"},
 		{"eventType": "contact.propertyChange", "propertyName": "email"},
 	} {
