@@ -46,6 +46,7 @@ type App struct {
 	metrics *telemetry.Metrics
 	http    net.Listener // nil without http.listen
 	budget  *budget.Budget
+	hubspot *hubapi.Client // nil in a process that calls nobody
 	engine  *materialize.Engine
 	proxy   *proxy.Server
 	tuning  tuning
@@ -108,6 +109,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	if a.engine != nil {
 		g.Go(func() error { return a.budget.Run(run) })
+		g.Go(func() error { return a.followUsage(run) })
 		g.Go(func() error { return a.engine.Run(run) })
 	}
 	if a.proxy != nil {
@@ -222,6 +224,7 @@ func (a *App) client(ctx context.Context) (*hubapi.Client, hubapi.Account, error
 	client, err := hubapi.New(a.cfg.HubSpot.URL, tokens,
 		hubapi.WithLimiter(a.budget), hubapi.WithLogger(a.log), hubapi.WithProductVersion(version()),
 		hubapi.WithObserver(a.observeCall))
+	a.hubspot = client
 	return client, account, err
 }
 

@@ -312,6 +312,21 @@ func (b *Budget) Observe(family string, status int, header http.Header, policy s
 	}
 }
 
+// Usage is HubSpot's own count of the day, for all private apps and service keys of the account.
+type Usage struct {
+	Limit, Used int
+	CollectedAt time.Time // zero when not known
+	ResetsAt    time.Time // zero when not known
+}
+
+// Learn takes in what HubSpot's usage endpoint says: the day's limit before any answer has named it, what other apps have
+// used, and when the day ends. It does not block.
+func (b *Budget) Learn(u Usage) {
+	if !b.cfg.Unlimited {
+		b.day.learnUsage(u, time.Now())
+	}
+}
+
 // bucketOf returns the limit that a family counts against; "" for none.
 func bucketOf(family string) string {
 	switch family {

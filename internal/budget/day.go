@@ -152,6 +152,28 @@ func (d *day) learn(h http.Header) {
 	d.state.limit = limit
 }
 
+// learnUsage takes in HubSpot's own count of the day. When the day ends at HubSpot is right when it differs from what the
+// account's time zone says.
+func (d *day) learnUsage(u Usage, now time.Time) {
+	if u.Limit <= 0 || u.Limit > 1<<30 || u.Used < 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turn(now)
+	if u.CollectedAt.IsZero() || u.CollectedAt.After(d.leftAt) {
+		d.left, d.sinceNow = max(0, u.Limit-u.Used), 0
+		d.state.remaining, d.leftAt = d.left, now
+	}
+	if d.state.limit != u.Limit {
+		d.limit = u.Limit
+	}
+	d.state.limit = u.Limit
+	if until := u.ResetsAt.Sub(now); until > 0 && until <= 25*time.Hour {
+		d.reset = u.ResetsAt
+	}
+}
+
 // exhaust notes that HubSpot refuses for the rest of the day.
 func (d *day) exhaust(now time.Time) {
 	d.mu.Lock()
