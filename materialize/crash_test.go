@@ -12,12 +12,12 @@ import (
 )
 
 // process runs an engine in a process of its own.
-func (w *world) process() *exec.Cmd {
+func (w *world) process(env ...string) *exec.Cmd {
 	w.t.Helper()
 	self, err := os.Executable()
 	w.must(err)
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), childDatabase+"="+w.dbURL, childHubSpot+"="+w.url)
+	cmd.Env = append(append(os.Environ(), childDatabase+"="+w.dbURL, childHubSpot+"="+w.url), env...)
 	cmd.Stderr = os.Stderr
 	w.must(cmd.Start())
 	return cmd

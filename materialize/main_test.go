@@ -21,6 +21,7 @@ import (
 const (
 	childDatabase = "HUBPG_TEST_DATABASE"
 	childHubSpot  = "HUBPG_TEST_HUBSPOT"
+	childBench    = "HUBPG_TEST_BENCH" // configured as a benchmark wants it
 )
 
 func TestMain(m *testing.M) {
@@ -53,10 +54,14 @@ func child() error {
 	if err != nil {
 		return err
 	}
-	e, err := materialize.New(materialize.Config{
+	cfg := materialize.Config{
 		Pool: pool, Client: client, Pace: fastPace(), Fetchers: 4, BackfillEvents: true, Logger: childLogger(),
 		Objects: []string{"contacts", "companies", "deals"},
-	})
+	}
+	if os.Getenv(childBench) != "" {
+		cfg.Pace, cfg.Fetchers, cfg.BackfillEvents, cfg.Objects = slowSweeps(), 0, false, []string{"contacts"}
+	}
+	e, err := materialize.New(cfg)
 	if err != nil {
 		return err
 	}
