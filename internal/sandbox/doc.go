@@ -23,10 +23,19 @@
 //	/crm/v4/objects/{type}/{id}/associations/{to}    GET (not 2026-09); …/{toId} PUT, DELETE; …/default/{to}/{toId} PUT
 //	/crm/v4/associations/{from}/{to}/batch/{verb}    POST read, create, associate/default, archive, labels/archive
 //	/crm/v4/associations/{from}/{to}/labels          GET, POST
-//	/crm/v3/properties/{type}[/{name}]               GET, POST, PATCH, DELETE; /groups GET; /batch/read POST
+//	/crm/v3/properties/{type}[/{name}]               GET, POST, PATCH, DELETE; /batch/read, create, archive POST
+//	/crm/v3/properties/{type}/groups[/{name}]        GET, POST, PATCH, DELETE
 //	/crm/v3/schemas[/{type}]                         GET, POST; also /crm-object-schemas/{version}/schemas
 //	/crm/v3/owners[/{id}]                            GET
-//	/crm/v3/pipelines/{type}[/{id}[/stages]]         GET
+//	/crm/v3/pipelines/{type}[/{id}[/stages[/{id}]]]  GET, POST, PATCH, PUT, DELETE
+//	/crm/v3/lists[/{id}]                             GET, POST, DELETE; /search POST; /{id}/restore PUT
+//	/crm/v3/lists/{id}/memberships[/join-order]      GET, DELETE; /add, /remove, /add-and-remove PUT
+//	/crm/v3/lists/records/…                          GET …/{type}/{id}/memberships; POST memberships/batch/read
+//	/crm/v3/exports/export/async                     POST; GET …/tasks/{id}/status and export/{id}
+//	/marketing/v3/forms[/{id}]                       GET; also /marketing/forms/2026-09-beta
+//	/form-integrations/v1/submissions/forms/{id}     GET
+//	/marketing/v3/emails, campaigns[/{id}]           GET; also /marketing/emails/{version}, campaigns/{version}
+//	/settings/v3/users[/{id}, /roles, /teams]        GET; also /settings/users/2026-03, not 2026-09
 //	/account-info/v3/details                         GET
 //	/account-info/v3/api-usage/daily/private-apps    GET
 //	/crm/limits/{version}/records                    GET
@@ -36,6 +45,13 @@
 //	/oauth/v1/access-tokens|refresh-tokens/{token}   GET, DELETE of refresh tokens
 //	/oauth/v2/private-apps/get/access-token-info     POST
 //	/appinstalls/{version}/external-install          DELETE
+//	/webhooks/v3/{appId}/settings, subscriptions…    as HubSpot's; also /webhooks/2026-03, /app-webhooks/2026-09
+//	/webhooks-journal/journal/2026-03/…              GET earliest, latest, offset/{offset}/next, batch/…; POST batch/read
+//	/webhooks-journal/subscriptions/2026-03[/{id}]   GET, POST, DELETE; also under /webhooks/v4, as is the journal
+//	/webhooks-journal/snapshots/2026-03/crm          POST; GET …/status/{id}
+//
+// Webhooks are sent while [Server.Run] runs. A [Profile] is a whole way to behave, faults included: calm, real or
+// hostile.
 //
 // # Admin API
 //
@@ -57,6 +73,13 @@
 //	/_sandbox/install           {clientId, scopes} → {refreshToken}    OAuth without its consent page
 //	/_sandbox/uninstall         {clientId}
 //	/_sandbox/tokens/expire                                all access tokens, now
+//	/_sandbox/age               {seconds}                   what ends by itself gets older: tokens, archive, journal, …
+//	/_sandbox/owner/add         {email, properties: {firstname, lastname}} → {id}
+//	/_sandbox/owner/archive     {id}
+//	/_sandbox/list/add          {type, name, processing, filter, value} → {id}   filter is a property
+//	/_sandbox/form/submit       {form, properties}
+//	/_sandbox/webhooks/target   {clientId, url, count}      count requests at a time
+//	/_sandbox/webhooks/subscribe {clientId, subscription} → {id}                 a WebhookSubscription
 //	/_sandbox/faults/clear, stats/reset
 //	/_sandbox/scopes/withhold   {scopes}                           replaces the set
 //
@@ -84,6 +107,17 @@
 // follows merged ids, batch/update and the associations API do not. Writing the same value again moves the modified
 // time. An unknown owner is INVALID_OWNER_ID.
 //
+// Lists: deleted records leave every list and come back to dynamic ones only; a merged record takes the memberships of
+// both. Every value of a new record is a propertyChange, too. Erasing a record is a deletion and, for contacts, a
+// privacyDeletion; its associations end silently. An association has one event a side and type. A webhook's target
+// must be https, or http on a loopback address.
+//
+// The journal: a file ends when it is asked for, unless [Journal.Every] says otherwise; an offset past its retention is
+// a 404; links to files live for ten minutes; batches are at most 100; events are not repeated when several
+// subscriptions match; the bodies of merges and of list and privacy events follow those of webhooks. Calls over the
+// limit of exports are 429 RATE_LIMITS; an export is written when its end is first noticed, with the records as they
+// are then; above 2 MB it is zipped. Times are UTC in exports.
+//
 // OAuth: a code lives for a minute; a wrong redirect URI or code verifier uses it up; the client secret is needed with
 // PKCE too; parameters of the token endpoint in the address are not read; the scopes asked for must be the app's, and
 // required ones the account's; revoking a token that never was is a success. A revoked access token is unknown
@@ -91,9 +125,10 @@
 //
 // # Not simulated
 //
-// Signed access tokens and id tokens, webhooks and the journal, lists, forms, marketing, users and teams APIs,
-// imports, exports, v1–v2 paths and v3 associations; writing of pipelines, owners and property groups; deletion of
-// schemas; sensitive properties and locales; conditional property rules; the 90-day purge of the archive; limits per
-// record on associations (of labels only the count); rows outside a search's window; gzip; Cloudflare's own errors
-// unless injected. History begins when the account does. Only contacts have secondary identities.
+// Signed access tokens and id tokens; v1–v2 paths and v3 associations; filters of the journal; definition of filters of
+// lists by the API (dynamic lists follow one property's value); email events, imports, other formats than CSV in
+// exports, marketing events, currencies, workflows; writing of forms, emails, campaigns and users; deletion of
+// schemas; sensitive properties and locales; conditional property rules; limits per record on associations (of labels
+// only the count); gzip; Cloudflare's own errors unless injected. History begins when the account does. Only contacts
+// have secondary identities. Tokens, webhooks, the journal and exports are not part of [Server.Save].
 package sandbox
