@@ -1,0 +1,182 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"net"
+	"os"
+	osexec "os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"hubpg/internal/pgtest"
+	"hubpg/migrations"
+	"hubpg/proxy"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// TestRegressionSuitePassesAsOnPostgresItself runs Postgres's own regression tests directly and through the proxy, as
+// the same superuser, against one server, and compares what each test came to. HUBPG_REGRESS is src/test/regress of a
+// built source tree; .ci/regress makes one.
+func TestRegressionSuitePassesAsOnPostgresItself(t *testing.T) {
+	tree := os.Getenv("HUBPG_REGRESS")
+	if tree == "" {
+		t.Skip("HUBPG_REGRESS names no built regression suite: run .ci/regress")
+	}
+	dir := pgtest.Dir(t)
+	cluster, err := pgtest.Start(deadline(t), pgtest.ClusterConfig{
+		Dir: filepath.Join(dir, "data"),
+		Settings: map[string]string{
+			"shared_buffers": "128MB", "max_connections": "100", "max_prepared_transactions": "2",
+		},
+	})
+	if err != nil {
+		t.Fatalf("start cluster: %v", err)
+	}
+	t.Cleanup(func() { _ = cluster.Kill() })
+	suite := installSuite(t, tree, dir)
+
+	// The log lives in a database of its own, so that the hub is at work while the suite runs.
+	admin := open(t, cluster.URL("postgres"), nil)
+	exec(t, admin, "create database log")
+	schema := open(t, cluster.URL("log"), nil)
+	if err := migrations.Up(deadline(t), schema); err != nil {
+		t.Fatalf("migrate: %v", err)
+	}
+	pool, err := pgxpool.New(t.Context(), cluster.URL("log"))
+	if err != nil {
+		t.Fatalf("open pool: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	r := newRig(t, &pgtest.DB{Name: "postgres", URL: cluster.URL("postgres"), Cluster: cluster}, func(c *proxy.Config) {
+		c.Changes = pool
+	})
+
+	direct := suite.run(t, "direct", cluster.Port())
+	through := suite.run(t, "through", r.server.Addr().(*net.TCPAddr).Port)
+	t.Logf("directly %d of %d tests pass, through the proxy %d of %d", passing(direct), len(direct), passing(through), len(through))
+	if len(direct) < 150 || passing(direct) < len(direct)*9/10 {
+		t.Errorf("the suite itself does not do well here: %d of %d tests pass", passing(direct), len(direct))
+	}
+	for name, ok := range direct {
+		if through[name] != ok {
+			t.Errorf("%s: passes directly %v, through the proxy %v", name, ok, through[name])
+			suite.show(t, name)
+		}
+	}
+	if len(through) != len(direct) {
+		t.Errorf("%d tests ran directly, %d through the proxy", len(direct), len(through))
+	}
+	if got := r.server.Stats().Ended["panic"]; got != 0 {
+		t.Errorf("%d sessions panicked", got)
+	}
+}
+
+func passing(results map[string]bool) (n int) {
+	for _, ok := range results {
+		if ok {
+			n++
+		}
+	}
+	return n
+}
+
+// suite is a copy of the regression tests that the server's user may read and write beside.
+type suite struct {
+	tree, work string
+	psql       string // directory of the client
+	as         *syscall.Credential
+}
+
+// installSuite copies what the tests need to where the server can read it: they make it load files and libraries.
+func installSuite(t *testing.T, tree, dir string) *suite {
+	t.Helper()
+	binaries, err := pgtest.FindBinaries()
+	if err != nil {
+		t.Fatalf("find Postgres: %v", err)
+	}
+	s := &suite{tree: filepath.Join(dir, "regress"), work: dir, psql: binaries.Dir}
+	if out, err := osexec.CommandContext(t.Context(), "cp", "-rL", tree, s.tree).CombinedOutput(); err != nil {
+		t.Fatalf("copy the suite: %v\n%s", err, out)
+	}
+	if os.Geteuid() != 0 {
+		return s
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatalf("stat %s: %v", dir, err)
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	s.as = &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}
+	account, err := user.LookupId(strconv.Itoa(int(owner.Uid)))
+	if err != nil {
+		t.Fatalf("look up the server's user: %v", err)
+	}
+	if out, err := osexec.CommandContext(t.Context(), "chown", "-R", account.Username, s.tree).CombinedOutput(); err != nil {
+		t.Fatalf("give the suite to the server: %v\n%s", err, out)
+	}
+	return s
+}
+
+var (
+	resultLine = regexp.MustCompile(`^(?:test |\s+)(\w+)\s+\.\.\. (ok|FAILED|failed)`)
+	totalLine  = regexp.MustCompile(`All \d+ tests passed|\d+ of \d+ tests failed|differences that caused some tests to fail`)
+)
+
+// run runs the parallel schedule and tells of each test whether it passed.
+func (s *suite) run(t *testing.T, name string, port int) map[string]bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	defer cancel()
+	output := filepath.Join(s.work, name)
+	if err := os.Mkdir(output, 0o755); err != nil {
+		t.Fatalf("create %s: %v", output, err)
+	}
+	if s.as != nil {
+		if err := os.Chown(output, int(s.as.Uid), int(s.as.Gid)); err != nil {
+			t.Fatalf("give %s to the server: %v", output, err)
+		}
+	}
+	cmd := osexec.CommandContext(ctx, filepath.Join(s.tree, "pg_regress"),
+		"--inputdir="+s.tree, "--outputdir="+output, "--dlpath="+s.tree, "--bindir="+s.psql,
+		"--schedule="+filepath.Join(s.tree, "parallel_schedule"), "--max-concurrent-tests=20", "--no-locale", "--encoding=UTF8",
+		"--host=127.0.0.1", "--port="+strconv.Itoa(port), "--user=postgres", "--dbname=regression")
+	cmd.Dir = output
+	cmd.Env = append(os.Environ(), "PGSSLMODE=disable")
+	if s.as != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
+	}
+	begin := time.Now()
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s: %v", name, time.Since(begin).Round(time.Second))
+	if !totalLine.Match(out) {
+		t.Fatalf("%s: the suite did not finish: %v\n%s", name, err, out)
+	}
+	results := map[string]bool{}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	for lines.Scan() {
+		if m := resultLine.FindStringSubmatch(lines.Text()); m != nil {
+			results[m[1]] = m[2] == "ok"
+			if m[2] != "ok" {
+				t.Logf("%s: %s", name, strings.TrimSpace(lines.Text()))
+			}
+		}
+	}
+	return results
+}
+
+// show logs how the output of a test through the proxy differs from what it was directly.
+func (s *suite) show(t *testing.T, name string) {
+	t.Helper()
+	out, _ := osexec.CommandContext(t.Context(), "diff", "-U3", // differences are its exit status
+		filepath.Join(s.work, "direct", "results", name+".out"), filepath.Join(s.work, "through", "results", name+".out")).CombinedOutput()
+	t.Logf("%s", out[:min(len(out), 4000)])
+}
