@@ -24,10 +24,8 @@ func (v *session) runBack(ctx context.Context) {
 	defer v.hangUp()
 	defer v.recover()
 	defer b.unlock()
-	pump := pgwire.NewPump(v.upstream.conn, v.serverRest, b)
-	defer pump.Close()
-	v.serverRest = nil
-	err := pump.Run()
+	defer close(v.baton.gone)
+	err := v.pumpBack(b)
 	switch {
 	case errors.Is(err, errToClient):
 		v.ending(endClient)

@@ -78,6 +78,7 @@ func (s *Server) cancel(ctx context.Context, request *pgwire.Startup) error {
 	}
 	defer v.letGo()
 	s.counters.cancels.Add(1)
+	v.interrupt(errCanceled)
 	return v.upstream.cancel(ctx, s.config.Limits.ConnectTimeout)
 }
 

@@ -40,6 +40,7 @@ const (
 	DefaultConnectTimeout     = 10 * time.Second
 	DefaultListenerQueue      = 16_384
 	DefaultCutOffGrace        = 5 * time.Second
+	DefaultCopyBytes          = 256 << 20
 )
 
 // maxLogin caps one authentication message of a client; Postgres's own cap for tokens.
@@ -64,7 +65,9 @@ type Config struct {
 	// Changes is a pool on the database that holds the change log, for the LISTEN hub. Without it every channel is
 	// Postgres's own. The hub keeps one connection of it for itself and borrows another for replays.
 	Changes *pgxpool.Pool
-	// Schemas are those whose channels the hub serves; "hubspot" if empty.
+	// Writer sends what clients write to HubSpot. It needs Changes. Without it the guard in the database refuses them.
+	Writer Writer
+	// Schemas are those whose channels the hub serves and whose tables are written through Writer; "hubspot" if empty.
 	Schemas []string
 	// Poll is how often the hub looks at the log when nothing wakes it.
 	Poll time.Duration
@@ -89,6 +92,7 @@ type Limits struct {
 	ConnectTimeout     time.Duration // to reach Postgres
 	ListenerQueue      int           // notifications waiting for one session before it is cut off
 	CutOffGrace        time.Duration // for a client that does not read to take its last error
+	CopyBytes          int64         // of one COPY FROM STDIN into a mirrored table, kept until HubSpot has answered
 }
 
 func (c Config) withDefaults() Config {
@@ -102,6 +106,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Limits.ConnectTimeout, DefaultConnectTimeout)
 	setDefault(&c.Limits.ListenerQueue, DefaultListenerQueue)
 	setDefault(&c.Limits.CutOffGrace, DefaultCutOffGrace)
+	setDefault(&c.Limits.CopyBytes, DefaultCopyBytes)
 	if len(c.Schemas) == 0 {
 		c.Schemas = []string{"hubspot"}
 	}
@@ -133,6 +138,9 @@ func (c *Config) validate() error {
 	}
 	if c.TLS.Required && c.TLS.CertFile == "" {
 		return errors.New("TLS is required of clients, but there is no certificate")
+	}
+	if c.Writer != nil && c.Changes == nil {
+		return errors.New("a writer needs the pool on the database of the mirrored tables")
 	}
 	if c.Listen == "none" && c.Socket == "" {
 		return errors.New("nothing to listen on: neither a TCP address nor a socket directory")

@@ -14,6 +14,8 @@ type front struct {
 	*session
 	ctx    context.Context
 	locked bool // mu is held by this goroutine
+	pump   *pgwire.Pump
+	asking bool // the client has said something since its last round, before the Query that now begins one
 }
 
 // runFront relays the client's messages until it closes its side or breaks the protocol.
@@ -24,10 +26,8 @@ func (v *session) runFront(ctx context.Context) {
 			v.mu.Unlock()
 		}
 	}()
-	pump := pgwire.NewPump(v.client, v.clientRest, f)
-	defer pump.Close()
-	v.clientRest = nil
-	err := pump.Run()
+	defer close(v.baton.back)
+	err := f.run()
 	switch {
 	case errors.Is(err, pgwire.ErrFraming), errors.Is(err, pgwire.ErrTooLarge):
 		v.abort(errProtocol(err), endClient)
@@ -37,6 +37,23 @@ func (v *session) runFront(ctx context.Context) {
 		v.left(err)
 		v.farewell.Store(true)
 		_ = closeWrite(v.upstream.conn) // if that fails, the connection is gone, which is what it asks for
+	}
+}
+
+// run relays, and performs what has to be performed, until the client's side ends.
+func (f *front) run() error {
+	rest := f.clientRest
+	f.clientRest = nil
+	for {
+		f.pump = newPump(f.client, rest, f)
+		err := f.pump.Run()
+		if !errors.Is(err, pgwire.ErrHalted) {
+			f.pump.Close()
+			return err
+		}
+		if rest, err = f.takeOver(f.pump.Rest()); err != nil {
+			return err
+		}
 	}
 }
 
@@ -79,20 +96,22 @@ func (f *front) Scanned() {
 }
 
 // Header implements [pgwire.Filter].
-func (f *front) Header(typ byte, _ int) bool {
+func (f *front) Header(typ byte, size int) bool {
 	l := &f.ledger
 	switch typ {
 	case 'Q', 'F':
+		f.asking = l.open
 		l.ask(false)
-		return typ == 'Q' && f.listener != nil
+		return typ == 'Q' && (f.listener != nil || f.pen != nil) && !f.large(size)
 	case 'S':
 		l.ask(true)
+		f.pen.synced()
 	case 'P':
 		l.open = true
-		return f.listener != nil
+		return (f.listener != nil || f.pen != nil) && !f.large(size)
 	case 'B', 'E', 'C':
 		l.open = true
-		return l.prepares()
+		return l.prepares() || f.pen.prepares() && !f.large(size)
 	case 'd':
 		l.open = true
 	case 'c', 'f':
@@ -103,8 +122,24 @@ func (f *front) Header(typ byte, _ int) bool {
 	return false
 }
 
+// large halts the pump before a message that it could not show whole, where that may write.
+func (f *front) large(size int) bool {
+	if f.pen == nil || f.pump == nil || size <= pgwire.MaxTake || size > maxStatement {
+		return false
+	}
+	f.pump.Halt()
+	return true
+}
+
 // Take implements [pgwire.Filter].
 func (f *front) Take(message []byte) []byte {
+	if f.pen != nil && f.pen.claims(message) {
+		f.pump.Halt()
+		return nil
+	}
+	if f.listener == nil {
+		return message
+	}
 	return f.listener.rewrite(f.ctx, message)
 }
 

@@ -25,7 +25,8 @@ const drainStep = 20 * time.Millisecond
 type Server struct {
 	config    Config
 	upstream  *pgconn.Config
-	hub       *Hub // nil without a change log
+	hub       *Hub   // nil without a change log
+	watch     *watch // nil without a writer
 	tls       *certificate
 	listeners []net.Listener
 	admission admission
@@ -58,6 +59,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Changes != nil {
 		s.hub = newHub(&s.config, &s.counters)
+	}
+	if cfg.Writer != nil {
+		s.watch = newWatch(&s.config)
 	}
 	if err := s.listen(); err != nil {
 		s.Close()
@@ -151,6 +155,9 @@ func (s *Server) Run(ctx context.Context) error {
 	var hub errgroup.Group
 	if s.hub != nil {
 		hub.Go(func() error { return s.hub.Run(work) })
+	}
+	if s.watch != nil {
+		hub.Go(func() error { return s.watch.Run(work) })
 	}
 	var sessions sync.WaitGroup
 	accepting, accept := errgroup.WithContext(ctx)

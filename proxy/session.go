@@ -49,8 +49,11 @@ type session struct {
 	draining atomic.Bool
 	end      atomic.Int32 // 1 + the first where reported
 	closing  sync.Once
-	listener *listener      // nil where the hub serves nothing
-	workers  sync.WaitGroup // front, and the listener's
+	listener *listener // nil where the hub serves nothing
+	pen      *pen      // nil where nothing can be written
+	baton    *baton
+	writing  atomic.Pointer[context.CancelCauseFunc] // ends a wait for HubSpot
+	workers  sync.WaitGroup                          // front, and the listener's
 }
 
 // serve takes the connection through start-up, login and relay.
@@ -151,6 +154,10 @@ func (v *session) relay(ctx context.Context) {
 	if v.server.hub.serves(v) {
 		v.listener = newListener(v)
 	}
+	if v.pen = v.server.newPen(v); v.pen != nil {
+		defer v.pen.end(ctx)
+	}
+	v.baton = newBaton()
 	v.server.add(v)
 	defer v.server.remove(v)
 	defer v.workers.Wait()
@@ -182,11 +189,31 @@ func (v *session) ending(w where) { v.end.CompareAndSwap(0, int32(w)+1) }
 // hangUp closes both connections, which ends both directions of the relay.
 func (v *session) hangUp() {
 	v.closing.Do(func() {
+		v.interrupt(errHungUp)
 		v.client.Close()
 		if v.upstream != nil {
 			v.upstream.conn.Close()
 		}
 	})
+}
+
+// errHungUp ends a wait for HubSpot together with its session.
+var errHungUp = errors.New("the session has ended")
+
+// interruptible lets a cancel request end what is being waited for; nil when that is over.
+func (v *session) interruptible(cancel context.CancelCauseFunc) {
+	if cancel == nil {
+		v.writing.Store(nil)
+		return
+	}
+	v.writing.Store(&cancel)
+}
+
+// interrupt ends a wait for HubSpot, if there is one.
+func (v *session) interrupt(cause error) {
+	if cancel := v.writing.Load(); cancel != nil {
+		(*cancel)(cause)
+	}
 }
 
 // close ends the session and counts why.

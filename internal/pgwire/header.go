@@ -36,3 +36,6 @@ func parseHeader(b []byte, limit int) (Header, error) {
 	}
 	return Header{Type: b[0], Size: int(length) + 1}, nil
 }
+
+// SizeOf returns the size of the whole message at the start of b, a stream of messages that has been checked before.
+func SizeOf(b []byte) int { return int(binary.BigEndian.Uint32(b[1:HeaderLen])) + 1 }

@@ -15,6 +15,8 @@ type Error struct {
 	Message  string
 	Detail   string
 	Hint     string
+
+	Schema, Table, Column string // what it is about, if it is one thing
 }
 
 // Error returns severity, message and code on one line.
@@ -25,6 +27,7 @@ func (e *Error) Append(dst []byte) []byte {
 	return encode(dst, &pgproto3.ErrorResponse{
 		Severity: e.Severity, SeverityUnlocalized: e.Severity,
 		Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint,
+		SchemaName: e.Schema, TableName: e.Table, ColumnName: e.Column,
 	})
 }
 
@@ -33,6 +36,7 @@ func (e *Error) AppendNotice(dst []byte) []byte {
 	return encode(dst, &pgproto3.NoticeResponse{
 		Severity: e.Severity, SeverityUnlocalized: e.Severity,
 		Code: e.Code, Message: e.Message, Detail: e.Detail, Hint: e.Hint,
+		SchemaName: e.Schema, TableName: e.Table, ColumnName: e.Column,
 	})
 }
 

@@ -153,7 +153,7 @@ func (v *visit) token(t token, last [3]token) {
 func (v *visit) prepared(t token, last [3]token) {
 	e := v.effect
 	switch {
-	case e.Executes == "" && v.is(last[0], "execute") && (v.count == 2 || v.explain):
+	case e.Executes == "" && v.is(last[0], "execute") && (v.count == 2 && v.first.end > 0 || v.explain):
 		e.Executes = v.name(t)
 	case v.count == 2 && v.is(v.first, "prepare") && !v.is(t, "transaction"):
 		e.Prepares = v.name(t)
@@ -284,4 +284,19 @@ func controlOf(text []byte) Control {
 		return NoControl
 	}
 	return effects[0].Control
+}
+
+// Body says what the body of a function, in SQL or PL/pgSQL, may do, and whether it runs statements that it puts
+// together itself.
+func Body(text string) (e Effect, dynamic bool) {
+	s := scanner{text: text}
+	v := visit{scanner: &s, effect: &e, count: 1}
+	var last [3]token
+	for t := s.next(); t.kind != tokenEnd; t = s.next() {
+		dynamic = dynamic || s.is(t, "execute")
+		v.token(t, last)
+		last[2], last[1], last[0] = last[1], last[0], t
+	}
+	v.endName()
+	return Effect{End: len(text), Targets: e.Targets, Calls: e.Calls}, dynamic
 }

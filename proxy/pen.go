@@ -1,0 +1,318 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"hubpg/internal/pgwire"
+	"hubpg/internal/sqlstmt"
+)
+
+// Bounds of what a session remembers for writes.
+const (
+	maxKept     = 64 << 20 // bytes of statements and Bind messages
+	maxResolved = 1000     // names looked up on the search path
+	maxSQL      = 64 << 10 // of a statement in the record of a write
+	settleTime  = 30 * time.Second
+)
+
+// pen is what a session has to do with writes: which of its statements may change mirrored tables, and which accepted
+// writes wait for the end of their transaction. It exists for every session that may write and costs next to nothing
+// until the first statement that does. Only front uses it.
+type pen struct {
+	session *session
+	writer  Writer
+	watch   *watch
+
+	prepared map[string]*sentence // statements of the client that write or control transactions, by name
+	portals  map[string]*bound    // portals of such statements
+	kept     int                  // bytes held by both
+	resolved map[string]bool      // names without schema: do they mean a mirrored table?
+	block    blockState           // of the present round
+
+	permit    string
+	unsettled []int64 // accepted writes in the open transaction, in order
+	marks     []mark  // savepoints since the first of them
+}
+
+// newPen returns nil where a session cannot write: without a writer, or on another database than that of the tables.
+func (s *Server) newPen(v *session) *pen {
+	if s.watch == nil || databaseOf(v) != s.watch.pool.Config().ConnConfig.Database {
+		return nil
+	}
+	return &pen{session: v, writer: s.config.Writer, watch: s.watch}
+}
+
+// sentence is a statement that the client has prepared.
+type sentence struct {
+	text    string
+	effect  sqlstmt.Effect // Start and End are within text
+	refined bool           // the effect is that of the statement which EXECUTE names
+}
+
+// bound is a portal of a sentence, with the message that made it.
+type bound struct {
+	*sentence
+	bind []byte
+}
+
+// mark is a savepoint and how many of the unsettled were before it.
+type mark struct {
+	name   string
+	before int
+}
+
+// blockState says whether the messages since the last Sync have opened or closed a transaction block.
+type blockState uint8
+
+const (
+	blockAsReported blockState = iota // as the last ReadyForQuery says
+	blockOpen
+	blockClosed
+)
+
+// prepares reports whether the names in Bind, Execute and Close matter.
+func (p *pen) prepares() bool { return p != nil && len(p.prepared)+len(p.portals) > 0 }
+
+// claims looks at a message of the client and reports whether it must not be relayed but performed.
+func (p *pen) claims(message []byte) bool {
+	switch message[0] {
+	case 'Q':
+		return p.claimsQuery(message)
+	case 'P':
+		p.parse(message)
+	case 'B':
+		p.bind(message)
+	case 'C':
+		p.close(message)
+	case 'E':
+		return p.claimsExecute(message)
+	}
+	return false
+}
+
+func (p *pen) claimsQuery(message []byte) bool {
+	text, rest, ok := pgwire.CutString(message[pgwire.HeaderLen:])
+	if !ok || len(rest) > 0 {
+		return false
+	}
+	scope := p.watch.current.Load()
+	sieved := scope.sieve.MayChange(text) || len(p.prepared) > 0 && mayExecute(text)
+	if !sieved && len(p.unsettled) == 0 {
+		return false
+	}
+	query := string(text)
+	claimed := false
+	for _, e := range sqlstmt.Effects(query) {
+		p.learn(scope, query, e)
+		claimed = claimed || p.writes(scope, &e) || e.Control != sqlstmt.NoControl && len(p.unsettled) > 0
+	}
+	return claimed
+}
+
+// mayExecute is a cheap test for EXECUTE as the first word of one of the statements.
+func mayExecute(text []byte) bool {
+	for i := 0; i+7 <= len(text); i++ {
+		if text[i]|0x20 == 'e' && text[i+1]|0x20 == 'x' && text[i+2]|0x20 == 'e' && text[i+6]|0x20 == 'e' {
+			return true
+		}
+	}
+	return false
+}
+
+// learn takes note of a statement that the SQL command PREPARE makes.
+func (p *pen) learn(scope *scope, text string, e sqlstmt.Effect) {
+	if e.Prepares == "" {
+		return
+	}
+	run := e
+	run.Prepares = ""
+	if p.writes(scope, &run) {
+		p.remember(e.Prepares, &sentence{text: text[e.Start:e.End], effect: run})
+	}
+}
+
+// writes reports whether a statement may change a mirrored table.
+func (p *pen) writes(scope *scope, e *sqlstmt.Effect) bool {
+	if e.Prepares != "" {
+		return false
+	}
+	if e.Body {
+		return true // the sieve has found a name in it
+	}
+	for _, t := range e.Targets {
+		switch scope.relevance(t) {
+		case relevant:
+			return true
+		case ambiguous:
+			if mirrored, known := p.resolved[t.Name]; mirrored || !known {
+				return true
+			}
+		}
+	}
+	for _, c := range e.Calls {
+		if scope.calls(c) {
+			return true
+		}
+	}
+	if s := p.prepared[e.Executes]; e.Executes != "" && s != nil && s.effect.Executes == "" {
+		return p.writes(scope, &s.effect)
+	}
+	return false
+}
+
+func (p *pen) parse(message []byte) {
+	name, rest, ok := pgwire.CutString(message[pgwire.HeaderLen:])
+	if !ok {
+		return
+	}
+	if len(p.prepared) > 0 {
+		p.forget(string(name))
+	}
+	text, _, ok := pgwire.CutString(rest)
+	if !ok {
+		return
+	}
+	if control := sqlstmt.ControlOf(text); control != sqlstmt.NoControl {
+		p.remember(string(name), &sentence{text: string(text), effect: sqlstmt.Effects(string(text))[0]})
+		return
+	}
+	scope := p.watch.current.Load()
+	if !scope.sieve.MayChange(text) && (len(p.prepared) == 0 || !mayExecute(text)) {
+		return
+	}
+	query := string(text)
+	effects := sqlstmt.Effects(query)
+	if len(effects) != 1 {
+		return // Postgres refuses to prepare it
+	}
+	p.learn(scope, query, effects[0])
+	if p.writes(scope, &effects[0]) {
+		p.remember(string(name), &sentence{text: query, effect: effects[0]})
+	}
+}
+
+func (p *pen) remember(name string, s *sentence) {
+	p.forget(name)
+	if len(p.prepared) >= maxPrepared || p.kept+len(s.text) > maxKept {
+		return // the guard will refuse it
+	}
+	if p.prepared == nil {
+		p.prepared, p.portals = map[string]*sentence{}, map[string]*bound{}
+	}
+	p.prepared[name] = s
+	p.kept += len(s.text)
+}
+
+func (p *pen) forget(name string) {
+	if s := p.prepared[name]; s != nil {
+		p.kept -= len(s.text)
+		delete(p.prepared, name)
+	}
+}
+
+func (p *pen) bind(message []byte) {
+	portal, rest, ok := pgwire.CutString(message[pgwire.HeaderLen:])
+	if !ok {
+		return
+	}
+	statement, _, ok := pgwire.CutString(rest)
+	if !ok {
+		return
+	}
+	p.unbind(string(portal))
+	s := p.prepared[string(statement)]
+	if s == nil || len(p.portals) >= maxPrepared || p.kept+len(message) > maxKept {
+		return
+	}
+	b := &bound{sentence: s}
+	if s.effect.Control == sqlstmt.NoControl {
+		b.bind = append([]byte(nil), message...)
+		p.kept += len(b.bind)
+	}
+	p.portals[string(portal)] = b
+}
+
+func (p *pen) unbind(portal string) {
+	if b := p.portals[portal]; b != nil {
+		p.kept -= len(b.bind)
+		delete(p.portals, portal)
+	}
+}
+
+func (p *pen) close(message []byte) {
+	body := message[pgwire.HeaderLen:]
+	if len(body) == 0 {
+		return
+	}
+	name, _, _ := pgwire.CutString(body[1:])
+	switch body[0] {
+	case 'S':
+		p.forget(string(name))
+	case 'P':
+		p.unbind(string(name))
+	}
+}
+
+func (p *pen) claimsExecute(message []byte) bool {
+	b := p.portalOf(message)
+	if b == nil {
+		return false
+	}
+	if b.effect.Control == sqlstmt.NoControl {
+		return p.writes(p.watch.current.Load(), &b.effect)
+	}
+	if len(p.unsettled) > 0 {
+		return true
+	}
+	p.block = blockAfter(b.effect.Control, p.block)
+	return false
+}
+
+// portalOf returns the portal that an Execute names, nil if it is none of ours.
+func (p *pen) portalOf(message []byte) *bound {
+	portal, _, ok := pgwire.CutString(message[pgwire.HeaderLen:])
+	if !ok {
+		return nil
+	}
+	return p.portals[string(portal)]
+}
+
+func blockAfter(c sqlstmt.Control, before blockState) blockState {
+	switch c {
+	case sqlstmt.Begin:
+		return blockOpen
+	case sqlstmt.Commit, sqlstmt.Rollback, sqlstmt.PrepareTwice:
+		return blockClosed
+	}
+	return before
+}
+
+// synced notes the end of a round: from here on ReadyForQuery tells.
+func (p *pen) synced() {
+	if p != nil {
+		p.block = blockAsReported
+	}
+}
+
+// settle tells the writer what became of accepted writes.
+func (p *pen) settle(ctx context.Context, ids []int64, committed bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	for _, id := range ids {
+		if err := p.writer.Settle(ctx, id, committed); err != nil {
+			p.session.log.Error("settle a write; it will be resolved later", "write", id, "committed", committed, "error", err)
+		}
+	}
+}
+
+// end settles what the session leaves behind: its backend has rolled back.
+func (p *pen) end(ctx context.Context) {
+	p.settle(ctx, p.unsettled, false)
+	p.unsettled = nil
+	if p.permit != "" {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+		defer cancel()
+		p.writer.Revoke(ctx, p.permit)
+	}
+}

@@ -1,0 +1,584 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"hubpg/internal/pgwire"
+	"hubpg/internal/sqlstmt"
+)
+
+// Bounds of a takeover.
+const (
+	maxStatement = 64 << 20 // a message of the client that is looked at whole; a larger one is relayed unseen
+	maxAnswer    = 16 << 20 // a message of Postgres that is held; a larger one is streamed
+	flushAt      = 64 << 10 // bytes for the client that are written without waiting for the end of the round
+)
+
+// takeover is the part of a session in which front speaks with Postgres itself, because a statement changes mirrored
+// tables. It begins before that statement and ends as soon as relaying is right again: after the statement, or at
+// the end of the round where the proxy has to end a transaction there or an error has made the rest of it void.
+//
+// The answers of Postgres go through the same filter as ever, so the ledger and the listener know of no difference.
+type takeover struct {
+	*front
+	client *messages
+	server *messages // nil until back has given the baton
+	filter *back
+
+	toServer []byte
+	toClient []byte // whole messages
+	held     []byte // the tag of a statement that is told once its transaction has committed
+
+	steps  []step
+	groups int // Syncs and Queries in toServer
+
+	status  byte // of the transaction
+	own     bool // the transaction is the proxy's, to end with the round
+	locked  bool // appliers are kept out of tables
+	void    bool // an error was told; what the client sends up to its Sync counts for nothing
+	pending bool // messages of the client were passed on, and not all their answers back
+
+	kept, lost []int64 // accepted writes that Postgres has committed or not, to be settled once the client knows
+}
+
+// takeOver performs what the client has sent, from the message at the start of rest on, and returns what is to be
+// relayed after it.
+func (f *front) takeOver(rest []byte) (left []byte, err error) {
+	pump := f.pump
+	f.pump = nil
+	t := &takeover{
+		front: f, client: newMessages(f.session.client, rest, maxStatement), filter: &back{session: f.session, ctx: f.ctx},
+	}
+	pump.Close()
+	defer func() {
+		if t.server != nil {
+			f.returnBaton(t.server.left())
+		}
+	}()
+	defer t.settle()
+	defer t.filter.unlock()
+	if err := t.run(); err != nil {
+		_ = t.flush() // what Postgres has said so far
+		return nil, err
+	}
+	return t.client.left(), nil
+}
+
+func (t *takeover) run() error {
+	for first := true; ; first = false {
+		h, err := t.client.Peek()
+		if err != nil {
+			return err
+		}
+		if !first { // the pump has shown it to Header before it stopped
+			t.count(h)
+		}
+		if h.Size > maxStatement {
+			err = t.pour()
+		} else {
+			err = t.take()
+		}
+		if err != nil {
+			return err
+		}
+		if !t.own && !t.void {
+			return t.flush()
+		}
+	}
+}
+
+// count shows the header of a message of the client to the ledger.
+func (t *takeover) count(h pgwire.Header) {
+	t.front.Begin()
+	t.front.Header(h.Type, h.Size)
+	t.front.Scanned()
+}
+
+// pour passes a message on that is too large to be looked at.
+func (t *takeover) pour() error {
+	if t.void {
+		_, err := t.client.Forward(io.Discard)
+		return err
+	}
+	t.pending = true
+	if err := t.flushServer(); err != nil {
+		return err
+	}
+	_, err := t.client.Forward(t.upstream.conn)
+	return err
+}
+
+// take handles one message of the client.
+func (t *takeover) take() error {
+	h, message, err := t.client.Read()
+	if err != nil {
+		return err
+	}
+	t.received(len(message))
+	switch {
+	case h.Type == 'S' && (t.own || t.void):
+		return t.sync()
+	case t.void && h.Type != 'X':
+		return nil
+	case h.Type == 'H' && t.own:
+		return t.answers()
+	case !t.pen.claims(message):
+		return t.pass(message)
+	case h.Type == 'Q':
+		return t.query(message)
+	default:
+		return t.execute(message)
+	}
+}
+
+func (t *takeover) received(n int) { t.session.server.counters.bytesIn.Add(int64(n)) }
+
+// pass sends a message of the client on as it is.
+func (t *takeover) pass(message []byte) error {
+	t.release()
+	if t.listener != nil && len(message) <= pgwire.MaxTake {
+		t.mu.Lock()
+		message = t.listener.rewrite(t.ctx, message)
+		t.mu.Unlock()
+	}
+	t.pending = true
+	t.toServer = append(t.toServer, message...)
+	return t.flushServer()
+}
+
+// stage makes back stop reading and passes on what was asked in earlier rounds.
+func (t *takeover) stage(query bool) error {
+	if t.server != nil {
+		return nil
+	}
+	rest, err := t.takeBaton()
+	if err != nil {
+		return err
+	}
+	t.server = newMessages(t.upstream.conn, rest, maxAnswer)
+	for {
+		t.mu.Lock()
+		due := t.ledger.asked
+		if query && due > 0 {
+			due--
+		}
+		answered := t.ledger.answered
+		t.status = t.ledger.ready
+		t.mu.Unlock()
+		if answered >= due {
+			return nil
+		}
+		if err := t.forward(); err != nil {
+			return err
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// forward passes messages of Postgres on up to a ReadyForQuery, and that too.
+func (t *takeover) forward() error {
+	for {
+		h, err := t.server.Peek()
+		if err != nil {
+			return errors.Join(errToServer, err)
+		}
+		if h.Size > maxAnswer {
+			if err := t.stream(h); err != nil {
+				return err
+			}
+			continue
+		}
+		_, message, err := t.server.Read()
+		if err != nil {
+			return errors.Join(errToServer, err)
+		}
+		if err := t.tell(message); err != nil {
+			return err
+		}
+		if h.Type == 'Z' {
+			return nil
+		}
+	}
+}
+
+// open makes sure that the statement to come runs inside a transaction block, with all earlier messages answered. It
+// reports false if it must not be performed: an earlier message failed, or the transaction has failed before.
+func (t *takeover) open(query bool) (bool, error) {
+	if t.own {
+		err := t.answers()
+		return !t.void, err
+	}
+	wasOpen := t.asking
+	if err := t.stage(query); err != nil {
+		return false, err
+	}
+	block := t.status
+	switch t.pen.block {
+	case blockOpen:
+		block = 'T'
+	case blockClosed:
+		block = 'I'
+	}
+	if block == 'E' {
+		return false, nil
+	}
+	if query && !wasOpen {
+		return true, nil
+	}
+	return t.settleEarlier(block == 'I')
+}
+
+// settleEarlier has the messages of this round answered, and opens a transaction behind them if begin is set. In the
+// extended protocol the transaction takes in what came before it since the last Sync, as Postgres's implicit one
+// would have.
+func (t *takeover) settleEarlier(begin bool) (bool, error) {
+	if begin {
+		t.ask("begin")
+		t.steps = nil
+	}
+	t.toServer = pgwire.AppendSync(t.toServer)
+	t.groups = 0
+	if err := t.flushServer(); err != nil {
+		return false, err
+	}
+	failed := false
+	var tail [][]byte // small messages that may be the answers to our own
+	open := begin
+	for {
+		h, err := t.server.Peek()
+		if err != nil {
+			return false, errors.Join(errToServer, err)
+		}
+		if h.Size > maxAnswer {
+			for _, m := range tail {
+				if err := t.tell(m); err != nil {
+					return false, err
+				}
+			}
+			tail = nil
+			if err := t.stream(h); err != nil {
+				return false, err
+			}
+			continue
+		}
+		_, message, err := t.server.Read()
+		if err != nil {
+			return false, errors.Join(errToServer, err)
+		}
+		switch h.Type {
+		case 'Z':
+			if !begin || failed {
+				for _, m := range tail {
+					if err := t.tell(m); err != nil {
+						return false, err
+					}
+				}
+			}
+			t.status, t.pending = message[pgwire.HeaderLen], false
+			if begin {
+				t.own = open && !failed
+			}
+			t.void = failed
+			return !failed, nil
+		case 'N':
+			if begin && pgwire.ParseError(message).Code == "25001" {
+				open = false // the block is the client's own after all
+				continue
+			}
+		case 'S', 'A':
+		case '1', '2', '3', 'C':
+			tail = append(tail, append([]byte(nil), message...))
+			if len(tail) > answersPerAsk {
+				if err := t.tell(tail[0]); err != nil {
+					return false, err
+				}
+				tail = tail[1:]
+			}
+			continue
+		default:
+			failed = failed || h.Type == 'E'
+			for _, m := range tail {
+				if err := t.tell(m); err != nil {
+					return false, err
+				}
+			}
+			tail = nil
+		}
+		if err := t.tell(message); err != nil {
+			return false, err
+		}
+	}
+}
+
+// answers has everything that was passed on in a transaction of the proxy's own answered: Flush, in effect.
+func (t *takeover) answers() error {
+	t.release()
+	if err := t.catchUp(); err != nil {
+		return err
+	}
+	return t.flush()
+}
+
+// catchUp passes on the answers to what was passed on in a transaction of the proxy's own.
+func (t *takeover) catchUp() error {
+	if !t.pending {
+		return nil
+	}
+	ok, err := t.settleEarlier(false)
+	if err == nil && !ok {
+		err = t.rollback()
+	}
+	return err
+}
+
+// sync ends the client's round.
+func (t *takeover) sync() error {
+	if t.own && t.pending {
+		t.release()
+		if err := t.catchUp(); err != nil {
+			return err
+		}
+	}
+	if t.own {
+		if err := t.commit(); err != nil {
+			return err
+		}
+	}
+	return t.ready()
+}
+
+// ready tells the client that its round is over.
+func (t *takeover) ready() error {
+	t.void = false
+	t.pen.synced()
+	if err := t.tell(pgwire.AppendReady(nil, t.status)); err != nil {
+		return err
+	}
+	return t.flush()
+}
+
+// release lets the held tag go: the client has asked for more before its transaction ends.
+func (t *takeover) release() {
+	t.toClient = append(t.toClient, t.held...)
+	t.held = nil
+}
+
+// tell queues a message for the client.
+func (t *takeover) tell(message []byte) error {
+	t.toClient = append(t.toClient, message...)
+	if len(t.toClient) > flushAt {
+		return t.flush()
+	}
+	return nil
+}
+
+// flush writes what is queued for the client, as back would.
+func (t *takeover) flush() error {
+	if len(t.toClient) == 0 {
+		return nil
+	}
+	chunk := make([]byte, 0, len(t.toClient))
+	t.filter.Begin()
+	for rest := t.toClient; len(rest) >= pgwire.HeaderLen; {
+		size := pgwire.SizeOf(rest)
+		message := rest[:size]
+		rest = rest[size:]
+		if t.filter.Header(message[0], size) {
+			message = t.filter.Take(message)
+		}
+		chunk = append(chunk, message...)
+	}
+	t.filter.Scanned()
+	t.toClient = t.toClient[:0]
+	return t.filter.Write(chunk, true)
+}
+
+// stream passes a message of Postgres on that is too large to be held.
+func (t *takeover) stream(h pgwire.Header) error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	t.filter.Begin()
+	defer t.filter.unlock()
+	t.filter.Header(h.Type, h.Size)
+	t.filter.Scanned()
+	t.boundary = false
+	if _, err := t.server.Forward(t.session.client); err != nil {
+		return errors.Join(errToClient, err)
+	}
+	t.boundary = true
+	return nil
+}
+
+// flushServer writes what is queued for Postgres.
+func (t *takeover) flushServer() error {
+	if len(t.toServer) == 0 {
+		return nil
+	}
+	_, err := t.upstream.conn.Write(t.toServer)
+	if t.toServer = t.toServer[:0]; cap(t.toServer) > flushAt {
+		t.toServer = nil
+	}
+	if err != nil {
+		return errors.Join(errToServer, err)
+	}
+	return nil
+}
+
+// query performs a text of one or more statements, which share an implicit transaction as in Postgres.
+func (t *takeover) query(message []byte) error {
+	if t.listener != nil && len(message) <= pgwire.MaxTake {
+		t.mu.Lock()
+		message = t.listener.rewrite(t.ctx, message)
+		t.mu.Unlock()
+	}
+	raw, _, _ := pgwire.CutString(message[pgwire.HeaderLen:])
+	text := string(raw)
+	ok, err := t.open(true)
+	switch {
+	case err != nil:
+		return err
+	case t.void: // a Query ends the round, whatever came before it
+		return t.ready()
+	case !ok && len(t.pen.unsettled) == 0:
+		t.toServer = pgwire.AppendQuery(t.toServer, text)
+		return t.flushServer()
+	}
+	effects := sqlstmt.Effects(text)
+	for i := range effects {
+		a := &act{sql: statementAt(text, &effects[i]), effect: effects[i], simple: true, last: i == len(effects)-1}
+		ok, err := t.statement(a, len(effects))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+	}
+	if t.own {
+		if err := t.commit(); err != nil {
+			return err
+		}
+	}
+	return t.ready()
+}
+
+// statement runs one of the statements of a Query and reports whether the next may follow.
+func (t *takeover) statement(a *act, of int) (bool, error) {
+	e := &a.effect
+	if e.Control != sqlstmt.NoControl {
+		return t.control(a)
+	}
+	writes := t.status != 'E' && t.pen.writes(t.pen.watch.current.Load(), e)
+	if t.status == 'I' && !t.own && (of > 1 || writes) {
+		t.ask("begin")
+		t.own, t.status = true, 'T'
+	}
+	if writes {
+		return t.write(a)
+	}
+	return t.plain(a)
+}
+
+// statementAt returns a statement of a text with blanks in place of what came before it, so that the positions in
+// Postgres's errors stay true.
+func statementAt(text string, e *sqlstmt.Effect) string {
+	const most = 8 << 10
+	if e.Start == 0 || e.Start > most {
+		return text[e.Start:e.End]
+	}
+	padding := make([]byte, 0, e.End)
+	for _, r := range text[:e.Start] {
+		if r != '\n' {
+			r = ' '
+		}
+		padding = append(padding, byte(r))
+	}
+	return string(append(padding, text[e.Start:e.End]...))
+}
+
+// execute performs a portal.
+func (t *takeover) execute(message []byte) error {
+	b := t.pen.portalOf(message)
+	portal, rest, _ := pgwire.CutString(message[pgwire.HeaderLen:])
+	a := &act{sql: b.text, effect: b.effect, portal: string(portal), bind: b.bind, execute: append([]byte(nil), message...)}
+	if len(rest) != 4 {
+		return t.pass(message)
+	}
+	failed := t.failedBlock()
+	ok, err := t.open(false)
+	if err == nil && !ok && failed && len(t.pen.unsettled) > 0 {
+		ok, err = t.settleEarlier(false)
+	}
+	switch {
+	case err != nil:
+		return err
+	case t.void:
+		return t.flush()
+	case !ok:
+		return t.pass(a.execute)
+	case a.effect.Control != sqlstmt.NoControl:
+		ok, err = t.control(a)
+		t.pen.block = blockAsKnown(t.status)
+	default:
+		t.pen.unbind(a.portal) // it may be executed once
+		ok, err = t.write(a)
+	}
+	t.void = !ok
+	return err
+}
+
+func (t *takeover) failedBlock() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ledger.ready == 'E'
+}
+
+func blockAsKnown(status byte) blockState {
+	if status == 'I' {
+		return blockClosed
+	}
+	return blockOpen
+}
+
+// refusal of a takeover, for the client.
+func failure(code, message, detail, hint string) *pgwire.Error {
+	return &pgwire.Error{Severity: "ERROR", Code: code, Message: message, Detail: detail, Hint: hint}
+}
+
+// errorOf words why a Writer did not do what was asked.
+func errorOf(ctx context.Context, err error) *pgwire.Error {
+	var refused *WriteError
+	switch {
+	case errors.As(err, &refused):
+		e := failure(refused.Code, refused.Message, refused.Detail, refused.Hint)
+		e.Schema, e.Table, e.Column = refused.Schema, refused.Table, refused.Column
+		if len(e.Code) != 5 {
+			e.Code = "XX000"
+		}
+		return e
+	case errors.Is(context.Cause(ctx), errCanceled):
+		return failure("57014", "canceling statement due to user request", "",
+			"HubSpot may have accepted some of its rows; the tables follow HubSpot.")
+	case errors.Is(context.Cause(ctx), errStatementTimeout):
+		return failure("57014", "canceling statement due to statement timeout", "",
+			"HubSpot may have accepted some of its rows; the tables follow HubSpot.")
+	}
+	return failure("58000", "hubpg could not send the statement to HubSpot", "",
+		"The log of hubpg has the cause. If HubSpot took any of it, the tables follow HubSpot.")
+}
+
+var (
+	errCanceled         = errors.New("the client has asked to cancel")
+	errStatementTimeout = errors.New("statement timeout")
+)
+
+// protocolError says that Postgres answered something that was not asked for.
+func protocolError(typ byte) error {
+	return errors.Join(errToServer, fmt.Errorf("unexpected message %q", typ))
+}

@@ -1,0 +1,581 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hubpg/internal/pgwire"
+	"hubpg/internal/sqlstmt"
+)
+
+// maxCaptured bounds what one statement may change, as its rows in JSON.
+const maxCaptured = 256 << 20
+
+// What the proxy asks of a client's backend. The functions are those of the schema hubpg.
+const (
+	askSavepoint = "savepoint " + ownSavepoint
+	askBack      = "rollback to savepoint " + ownSavepoint
+	askRelease   = "release savepoint " + ownSavepoint
+	askSettings  = `select current_user, current_setting('application_name'),
+    coalesce(current_setting('hubpg.writes', true), ''), coalesce(current_setting('hubpg.on_row_error', true), ''),
+    (extract(epoch from current_setting('statement_timeout')::interval) * 1000)::bigint`
+	askResolve = `select t.name, n.nspname
+from unnest($1::text[]) t (name)
+left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(t.name))
+left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
+	askRehearse = "select hubpg.rehearse($1)"
+	askCaptured = `select n, schema_name, table_name, op, old_row, new_row from hubpg.captured($1) order by n`
+	// The backend waits for HubSpot inside the transaction; the rollback to the savepoint takes the setting back.
+	askPatience = "select pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true)"
+	askLock     = "select hubpg.lock_tables($1, $2::text[])"
+	askUnlock   = "select hubpg.unlock_tables()"
+	askAnswer   = "select hubpg.answer($1, $2::jsonb)"
+	askPerform  = "select hubpg.perform($1)"
+)
+
+// rehearsal is what a statement would do.
+type rehearsal struct {
+	role, application  string
+	writes, onRowError string
+	timeout            time.Duration
+	rows               []CapturedRow
+	size               int
+	tooLarge           bool
+}
+
+// write performs a statement that may change mirrored tables, inside a transaction block. It reports false if the
+// statement failed: then the client has been told, and the transaction is as after any error.
+func (t *takeover) write(a *act) (bool, error) {
+	if a.effect.CopyIn && !a.simple {
+		return t.refuse(failure("0A000", "COPY into a table of HubSpot needs the simple query protocol", "",
+			"Send the COPY as a query without parameters, or use INSERT."))
+	}
+	permit, err := t.pen.permitted(t.ctx)
+	if err != nil {
+		t.log.Error("permit a session to write", "error", err)
+		return t.refuse(errorOf(t.ctx, err))
+	}
+	if a.effect.CopyIn {
+		a.copied = &spool{limit: t.session.server.config.Limits.CopyBytes}
+		defer a.copied.close()
+	}
+	r, ok, err := t.rehearsed(a, permit)
+	if err != nil || !ok {
+		return false, err
+	}
+	switch {
+	case r.tooLarge:
+		return t.refuse(failure("54000", "the statement changes too much of HubSpot at once", "", "Split it into several."))
+	case len(r.rows) == 0:
+		t.ask(askRelease)
+		t.presentAgain(a)
+		return t.finish(t.play())
+	case r.writes == "off":
+		return t.refuse(failure("HS010", "writes to HubSpot are off in this session", "", "Set hubpg.writes to on, or to dry_run."))
+	case r.writes != "" && r.writes != string(WriteOn) && r.writes != string(WriteDryRun):
+		return t.refuse(failure("22023", "hubpg.writes is "+strconv.Quote(r.writes), "", "Set it to on, off or dry_run."))
+	}
+	t.ask(askPatience)
+	t.ask(askLock, []byte(permit), array(tablesOf(r.rows)))
+	t.locked = true
+	if f, err := t.play(); err != nil || f != nil {
+		return t.finish(f, err)
+	}
+	request := t.request(a, r, permit)
+	result, cause := t.send(request, r.timeout)
+	if cause != nil {
+		e := errorOf(cause.ctx, cause.err)
+		if e.Code == "58000" {
+			t.log.Error("write to HubSpot", "error", cause.err)
+		}
+		return t.refuse(e)
+	}
+	for _, n := range result.Notices {
+		e := pgwire.Error{Severity: n.Severity, Code: n.Code, Message: n.Message, Detail: n.Detail, Hint: n.Hint}
+		if err := t.tell(e.AppendNotice(nil)); err != nil {
+			return false, err
+		}
+	}
+	if request.Mode == WriteDryRun {
+		return t.dryRun(a, permit)
+	}
+	return t.perform(a, permit, result)
+}
+
+// rehearsed runs the statement, looks at what it would do and takes it back, up to the savepoint.
+func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
+	r := &rehearsal{}
+	t.ask(askSavepoint)
+	t.ask(askSettings).row = r.settings
+	scope := t.pen.watch.current.Load()
+	if names := t.pen.unresolved(scope, &a.effect); len(names) > 0 {
+		t.ask(askResolve, array(names)).row = func(columns [][]byte) error {
+			t.pen.resolve(scope, string(columns[0]), string(columns[1]))
+			return nil
+		}
+	}
+	t.ask(askRehearse, []byte(permit))
+	if a.effect.CopyIn {
+		t.endGroup()
+		if f, err := t.play(); err != nil || f != nil {
+			_, err = t.finish(f, err)
+			return nil, false, err
+		}
+		s := t.present(a)
+		s.told, s.hold, s.copied = false, false, a.copied
+		f, err := t.play()
+		if err == nil && f != nil && a.copied.broken != "" {
+			f.message = failure("54000", a.copied.broken, "", "Split the data, or use INSERT.").Append(nil)
+		}
+		if err != nil || f != nil {
+			_, err = t.finish(f, err)
+			return nil, false, err
+		}
+	} else {
+		t.rehearse(a)
+	}
+	t.ask(askCaptured, []byte(permit)).row = r.captured
+	t.ask(askBack)
+	ok, err := t.finish(t.play())
+	return r, ok, err
+}
+
+func (r *rehearsal) settings(columns [][]byte) error {
+	if len(columns) != 5 {
+		return protocolError('D')
+	}
+	r.role, r.application = string(columns[0]), string(columns[1])
+	r.writes, r.onRowError = strings.ToLower(string(columns[2])), strings.ToLower(string(columns[3]))
+	ms, err := strconv.ParseInt(string(columns[4]), 10, 64)
+	if err != nil {
+		return protocolError('D')
+	}
+	r.timeout = time.Duration(ms) * time.Millisecond
+	return nil
+}
+
+// captured takes a row; nil is one that was too large to be held.
+func (r *rehearsal) captured(columns [][]byte) error {
+	for _, c := range columns {
+		r.size += len(c)
+	}
+	if columns == nil || r.size > maxCaptured {
+		r.tooLarge, r.rows = true, nil
+		return nil
+	}
+	if r.tooLarge {
+		return nil
+	}
+	n, err := strconv.ParseInt(string(columns[0]), 10, 64)
+	if err != nil || len(columns) != 6 {
+		return protocolError('D')
+	}
+	r.rows = append(r.rows, CapturedRow{
+		N: n, Schema: string(columns[1]), Table: string(columns[2]), Op: string(columns[3]),
+		Old: json.RawMessage(bytes.Clone(columns[4])), New: json.RawMessage(bytes.Clone(columns[5])),
+	})
+	return nil
+}
+
+func (t *takeover) request(a *act, r *rehearsal, permit string) WriteRequest {
+	mode := WriteOn
+	if r.writes == string(WriteDryRun) {
+		mode = WriteDryRun
+	}
+	sql := strings.TrimSpace(a.sql)
+	return WriteRequest{
+		Permit: permit, PID: t.upstream.pid, Role: r.role, Database: databaseOf(t.session), Application: r.application,
+		Client: addressOf(t.session.client), SQL: strings.ToValidUTF8(sql[:min(len(sql), maxSQL)], ""), Mode: mode,
+		SkipBadRows: r.onRowError == "skip", Rows: r.rows,
+	}
+}
+
+// writeFailure is why a Writer did not do what was asked, with the context that it had.
+type writeFailure struct {
+	ctx context.Context
+	err error
+}
+
+// send waits for HubSpot. A cancel of the client, its statement timeout and the end of the session end the wait.
+func (t *takeover) send(request WriteRequest, timeout time.Duration) (WriteResult, *writeFailure) {
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	defer cancel(nil)
+	if timeout > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, timeout, errStatementTimeout)
+		defer stop()
+	}
+	t.session.interruptible(cancel)
+	defer t.session.interruptible(nil)
+	if err := t.flush(); err != nil {
+		return WriteResult{}, &writeFailure{ctx, err}
+	}
+	result, err := t.pen.writer.Write(ctx, request)
+	if err != nil {
+		return WriteResult{}, &writeFailure{ctx, err}
+	}
+	return result, nil
+}
+
+// dryRun shows the client what the statement would have come to, and takes it back.
+func (t *takeover) dryRun(a *act, permit string) (bool, error) {
+	t.ask(askBack)
+	t.ask(askUnlock)
+	t.ask(askRehearse, []byte(permit))
+	if a.effect.CopyIn {
+		if f, err := t.play(); err != nil || f != nil {
+			return t.finish(f, err)
+		}
+	}
+	t.presentAgain(a)
+	if a.effect.CopyIn {
+		if f, err := t.play(); err != nil || f != nil {
+			return t.finish(f, err)
+		}
+	}
+	t.ask(askBack)
+	t.ask(askRelease)
+	ok, err := t.finish(t.play())
+	t.locked = t.locked && !ok
+	return ok, err
+}
+
+// perform runs the statement with HubSpot's answers in the place of its own.
+func (t *takeover) perform(a *act, permit string, result WriteResult) (bool, error) {
+	if result.ID != 0 {
+		t.pen.unsettled = append(t.pen.unsettled, result.ID)
+	}
+	t.ask(askBack)
+	t.ask(askAnswer, []byte(permit), result.Answers)
+	t.ask(askPerform, []byte(permit))
+	if a.effect.CopyIn {
+		if f, err := t.play(); err != nil || f != nil {
+			return t.lose(result.ID, f, err)
+		}
+	}
+	t.presentAgain(a)
+	if a.effect.CopyIn {
+		if f, err := t.play(); err != nil || f != nil {
+			return t.lose(result.ID, f, err)
+		}
+	}
+	t.ask(askUnlock)
+	t.ask(askRelease)
+	commits := a.simple && a.last && t.own
+	if commits {
+		t.ask("commit")
+	}
+	f, err := t.play()
+	if err != nil || f != nil {
+		return t.lose(result.ID, f, err)
+	}
+	t.locked = false
+	if commits {
+		t.committed()
+	}
+	return true, nil
+}
+
+// presentAgain adds the statement for the client to see, with the data it has sent.
+func (t *takeover) presentAgain(a *act) {
+	s := t.present(a)
+	s.copied, s.replay = a.copied, a.copied != nil
+}
+
+// lose ends a statement that HubSpot has accepted and Postgres has not: its records are read again.
+func (t *takeover) lose(id int64, f *fault, err error) (bool, error) {
+	if err != nil {
+		return false, err // the session ends, and settles what is open
+	}
+	if id != 0 {
+		t.pen.unsettled = slices.DeleteFunc(t.pen.unsettled, func(other int64) bool { return other == id })
+		t.lost = append(t.lost, id)
+	}
+	return t.finish(f, nil)
+}
+
+// finish ends a script: with nil, nothing has failed; otherwise the client is told what Postgres said.
+func (t *takeover) finish(f *fault, err error) (bool, error) {
+	if err != nil || f == nil {
+		return err == nil, err
+	}
+	return t.fail(f.message)
+}
+
+// refuse fails the statement for a reason of the proxy's or the writer's.
+func (t *takeover) refuse(e *pgwire.Error) (bool, error) { return t.fail(e.Append(nil)) }
+
+// fail tells the client of an error and leaves the transaction as Postgres would: failed, or, where it was the proxy's
+// own, rolled back.
+func (t *takeover) fail(message []byte) (bool, error) {
+	t.release()
+	if t.own {
+		if err := t.warn(t.pen.unsettled); err != nil {
+			return false, err
+		}
+		if err := t.tell(message); err != nil {
+			return false, err
+		}
+		return false, t.rollback()
+	}
+	if t.locked && t.status == 'E' {
+		t.ask(askBack)
+	}
+	if t.locked {
+		t.ask(askUnlock)
+	}
+	if t.locked || t.status == 'T' {
+		e := pgwire.ParseError(message)
+		t.ask(raise(e)) // nobody hears it: it makes the block fail
+		if _, err := t.play(); err != nil {
+			return false, err
+		}
+		t.locked = false
+	}
+	if t.status == 'I' { // the block ended with the error
+		t.abandon()
+	}
+	return false, t.tell(message)
+}
+
+// rollback ends the proxy's own transaction after an error.
+func (t *takeover) rollback() error {
+	t.held = nil
+	if t.status != 'I' {
+		t.ask("rollback")
+	}
+	if t.locked {
+		t.ask(askUnlock)
+	}
+	if len(t.steps) > 0 {
+		f, err := t.play()
+		if err != nil {
+			return err
+		}
+		if f != nil {
+			return fmt.Errorf("%w: %w", errToServer, pgwire.ParseError(f.message))
+		}
+	}
+	t.own, t.locked, t.void = false, false, true
+	t.abandon()
+	return nil
+}
+
+// commit ends the proxy's own transaction.
+func (t *takeover) commit() error {
+	t.ask("commit")
+	f, err := t.play()
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		t.held = nil
+		if err := t.warn(t.pen.unsettled); err != nil {
+			return err
+		}
+		if err := t.tell(f.message); err != nil {
+			return err
+		}
+		return t.rollback()
+	}
+	t.committed()
+	return nil
+}
+
+// committed notes that the transaction has committed, the proxy's own or the client's.
+func (t *takeover) committed() {
+	t.release()
+	t.kept = append(t.kept, t.pen.unsettled...)
+	t.pen.unsettled, t.pen.marks = nil, nil
+	t.own = false
+}
+
+// abandon notes that the transaction has not committed.
+func (t *takeover) abandon() {
+	t.lost = append(t.lost, t.pen.unsettled...)
+	t.pen.unsettled, t.pen.marks = nil, nil
+}
+
+// settle tells the writer what has been decided. The client has its answer already.
+func (t *takeover) settle() {
+	kept, lost := t.kept, t.lost
+	t.kept, t.lost = nil, nil
+	if len(kept)+len(lost) == 0 {
+		return
+	}
+	t.pen.settle(t.ctx, kept, true)
+	t.pen.settle(t.ctx, lost, false)
+}
+
+// warn tells the client that HubSpot keeps what is rolled back here.
+func (t *takeover) warn(ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	what := "a statement of this transaction stays in HubSpot"
+	if len(ids) > 1 {
+		what = fmt.Sprintf("%d statements of this transaction stay in HubSpot", len(ids))
+	}
+	notice := pgwire.Error{
+		Severity: "NOTICE", Code: "HS011", Message: what + ", which had accepted it and cannot roll back",
+		Detail: "The tables follow HubSpot in a moment.",
+	}
+	if len(ids) > 1 {
+		notice.Message = what + ", which had accepted them and cannot roll back"
+	}
+	return t.tell(notice.AppendNotice(nil))
+}
+
+// plain runs a statement that changes no mirrored table, among others that do.
+func (t *takeover) plain(a *act) (bool, error) {
+	t.present(a)
+	return t.finish(t.play())
+}
+
+// control runs a statement that begins or ends a transaction or a part of it.
+func (t *takeover) control(a *act) (bool, error) {
+	c, p := a.effect.Control, t.pen
+	if c == sqlstmt.PrepareTwice && len(p.unsettled) > 0 {
+		return t.refuse(failure("0A000", "a transaction that has written to HubSpot cannot be prepared", "", "Commit it."))
+	}
+	place, before := p.place(a.effect.Savepoint)
+	going := p.unsettled
+	if c == sqlstmt.RollbackTo {
+		going = going[before:]
+	}
+	var tag string
+	s := t.present(a)
+	s.hold = false
+	s.tag = func(said string) error {
+		if tag = said; tag == "ROLLBACK" {
+			return t.warn(going)
+		}
+		return nil
+	}
+	f, err := t.play()
+	if err != nil {
+		return false, err
+	}
+	if f != nil {
+		return t.fail(f.message)
+	}
+	switch {
+	case c == sqlstmt.Begin:
+		t.own = false
+	case c == sqlstmt.Savepoint:
+		p.mark(a.effect.Savepoint)
+	case c == sqlstmt.Release:
+		p.marks = p.marks[:max(place, 0)]
+	case c == sqlstmt.RollbackTo:
+		t.lost = append(t.lost, going...)
+		p.unsettled = p.unsettled[:before]
+		p.marks = p.marks[:place+1]
+	case tag == "COMMIT":
+		t.committed()
+	default:
+		t.own = false
+		t.abandon()
+	}
+	return true, nil
+}
+
+// place finds a savepoint: its index among the marks and how many unsettled writes came before it. One that is not
+// known was made before all of them.
+func (p *pen) place(name string) (index, before int) {
+	for i, m := range slices.Backward(p.marks) {
+		if m.name == name {
+			return i, min(m.before, len(p.unsettled))
+		}
+	}
+	return -1, 0
+}
+
+func (p *pen) mark(name string) {
+	if len(p.unsettled) > 0 && len(p.marks) < maxPrepared {
+		p.marks = append(p.marks, mark{name, len(p.unsettled)})
+	}
+}
+
+// permitted returns the session's permit.
+func (p *pen) permitted(ctx context.Context) (string, error) {
+	if p.permit != "" {
+		return p.permit, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	permit, err := p.writer.Permit(ctx, p.session.upstream.pid, p.session.startup.Parameter("user"))
+	if err != nil {
+		return "", fmt.Errorf("get a permit: %w", err)
+	}
+	p.permit = permit
+	return permit, nil
+}
+
+// unresolved lists the targets whose meaning depends on the search path and has not been looked up.
+func (p *pen) unresolved(scope *scope, e *sqlstmt.Effect) []string {
+	var names []string
+	for _, t := range e.Targets {
+		if _, known := p.resolved[t.Name]; !known && scope.relevance(t) == ambiguous {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// resolve notes the schema that a name means on the search path.
+func (p *pen) resolve(scope *scope, name, schema string) {
+	if len(p.resolved) >= maxResolved {
+		clear(p.resolved)
+	}
+	if p.resolved == nil {
+		p.resolved = map[string]bool{}
+	}
+	p.resolved[name] = schema != "" && scope.relevance(sqlstmt.Name{Schema: schema, Name: name}) == relevant
+}
+
+func tablesOf(rows []CapturedRow) []string {
+	seen := map[string]struct{}{}
+	var names []string
+	for i := range rows {
+		name := rows[i].Schema + "." + rows[i].Table
+		if _, ok := seen[name]; !ok {
+			seen[name] = struct{}{}
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// array writes a text[] in Postgres's text format.
+func array(items []string) []byte {
+	out := []byte{'{'}
+	for i, item := range items {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, '"')
+		for j := range len(item) {
+			if item[j] == '"' || item[j] == '\\' {
+				out = append(out, '\\')
+			}
+			out = append(out, item[j])
+		}
+		out = append(out, '"')
+	}
+	return append(out, '}')
+}
+
+// databaseOf is the database that a session is on.
+func databaseOf(v *session) string {
+	if name := v.startup.Parameter("database"); name != "" {
+		return name
+	}
+	return v.startup.Parameter("user")
+}
