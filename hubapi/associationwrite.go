@@ -209,7 +209,7 @@ func (a *associationWritten) settle(b *AssociationBatch, r *request, pairs []Ass
 		if quiet && (!answered || (len(a.Results) == 0 && len(a.Errors) == 0)) {
 			continue
 		}
-		b.Errs[i], general = r.leftover(general)
+		general, b.Errs[i] = r.leftover(general)
 	}
 }
 

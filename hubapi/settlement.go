@@ -43,20 +43,20 @@ func (s *settlement) settle(out *recordsBody) {
 		}
 	}
 	for _, i := range slices.Sorted(maps.Keys(s.open)) {
-		s.b.Results[i].Err, general = s.r.leftover(general)
+		general, s.b.Results[i].Err = s.r.leftover(general)
 	}
 }
 
 // leftover is the outcome of a row that is neither among the results nor named by an error: one of the errors that name
 // no row, or nothing known.
-func (r *request) leftover(general []error) (err error, rest []error) {
+func (r *request) leftover(general []error) (rest []error, err error) {
 	switch len(general) {
 	case 0:
-		return &AmbiguousError{Err: errNotAccounted, CorrelationID: r.correlation, SentAt: r.readAt}, nil
+		return nil, &AmbiguousError{Err: errNotAccounted, CorrelationID: r.correlation, SentAt: r.readAt}
 	case 1:
-		return general[0], general
+		return general, general[0]
 	}
-	return general[0], general[1:]
+	return general[1:], general[0]
 }
 
 func (s *settlement) done(i int, rec Record, isNew bool) {

@@ -87,7 +87,7 @@ func decodeKey(word string) []byte {
 func (k *Keyring) Seal(text []byte, purpose string) []byte {
 	current := k.keys[0]
 	sealed := make([]byte, 0, keyIDSize+len(text)+current.aead.Overhead())
-	return current.aead.Seal(append(sealed, current.id...), nil, text, []byte(purpose))
+	return current.aead.Seal(append(sealed, current.id...), nil, text, []byte(purpose)) //nolint:gosec // the AEAD makes its own nonce
 }
 
 // Open returns what was sealed for the purpose. It fails with ErrUnknownKey or ErrTampered.

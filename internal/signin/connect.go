@@ -41,15 +41,19 @@ func (a App) Connect(ctx context.Context, show func(address string)) (*Grant, er
 	}
 	c := &callback{path: redirect.EscapedPath(), state: rand.Text(), answers: make(chan answer, 1)}
 	server := &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }() // ends with Shutdown below
+	var served error
+	ended := make(chan struct{}) // served is set
+	go func() {                  // ends with Shutdown below
+		defer close(ended)
+		served = server.Serve(listener)
+	}()
 	defer func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if server.Shutdown(last) != nil {
 			_ = server.Close()
 		}
-		<-served
+		<-ended
 	}()
 	verifier := oauth2.GenerateVerifier()
 	options := []oauth2.AuthCodeOption{oauth2.S256ChallengeOption(verifier)}
@@ -63,9 +67,8 @@ func (a App) Connect(ctx context.Context, show func(address string)) (*Grant, er
 			return nil, got.err
 		}
 		return a.exchange(ctx, got.code, verifier)
-	case err := <-served:
-		served <- err
-		return nil, fmt.Errorf("connect: wait for the browser: %w", err)
+	case <-ended:
+		return nil, fmt.Errorf("connect: wait for the browser: %w", served)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("connect: wait for the browser: %w", context.Cause(ctx))
 	}
