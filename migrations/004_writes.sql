@@ -382,7 +382,7 @@ revoke execute on function hubpg.write_record() from public;
 create function hubpg.write_flat(record jsonb, stamps text[]) returns jsonb
     language sql immutable
 as $$
-    select jsonb_strip_nulls((record - '{_overflow,_read_at,_unparsed}'::text[])
+    select jsonb_strip_nulls((record - '{_overflow,_read_at,_unparsed,archived_at}'::text[])
         || case when record ->> '_overflow' is null then '{}' else record -> '_overflow' end
         || case when record ->> '_unparsed' is null then '{}'
                 else jsonb_build_object('_unparsed', nullif((record -> '_unparsed') - stamps, '{}')) end) - stamps
@@ -400,6 +400,7 @@ declare
     was   jsonb;
     is_   jsonb;
     names text[];
+    gone  timestamptz;
 begin
     if step = 'rehearse' then
         if tg_op = 'INSERT' then
@@ -411,7 +412,8 @@ begin
             is_ := to_jsonb(new);
             select array_agg(n.key) into names from jsonb_each(is_) n where n.value is distinct from was -> n.key;
             select jsonb_object_agg(k, was -> k), jsonb_object_agg(k, is_ -> k) into was, is_
-            from unnest(names || 'id'::text) k;
+            from unnest(names || '{id,archived_at}'::text[]) k
+            where to_jsonb(old) ? k;
         end if;
         insert into hubpg.write_capture (pid, schema_name, table_name, op, old_row, new_row)
         values (pg_backend_pid(), tg_table_schema, tg_table_name, lower(tg_op), was, is_);
@@ -446,7 +448,14 @@ begin
         from hubpg.write_answers w
         where w.pid = pg_backend_pid() and w.key = 'd' || tg_relid || ':' || old.id
         on conflict (portal_id, table_name, record_id) do update
-        set op = excluded.op, read_at = greatest(t.read_at, excluded.read_at);
+        set op = excluded.op, read_at = greatest(t.read_at, excluded.read_at)
+        returning t.read_at into gone;
+        if to_jsonb(old) ? 'archived_at' then -- deletes are soft: the row stays
+            perform set_config('hubpg.applier', 'on', true);
+            execute format('insert into %I.%I select (jsonb_populate_record($1, $2)).*', tg_table_schema, tg_table_name)
+            using old, jsonb_build_object('archived_at', gone);
+            perform set_config('hubpg.applier', '', true);
+        end if;
     end if;
     return null;
 end

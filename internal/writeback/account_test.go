@@ -41,6 +41,11 @@ type account struct {
 
 func newAccount(t testing.TB) *account {
 	t.Helper()
+	return newAccountWith(t, mirror.MapperConfig{PortalID: portal})
+}
+
+func newAccountWith(t testing.TB, cfg mirror.MapperConfig) *account {
+	t.Helper()
 	a := &account{t: t, hub: sandbox.New(sandbox.Config{Seed: 1, Empty: true, Quiet: true, PortalID: portal}), tables: map[string]*catalog.Table{}}
 	server := httptest.NewServer(a.hub)
 	t.Cleanup(server.Close)
@@ -51,7 +56,7 @@ func newAccount(t testing.TB) *account {
 	a.db = pgtest.Migrated(t, migrations.Up)
 	a.roles()
 	a.pool = a.db.Pool(t)
-	mapper := mirror.NewMapper(mirror.MapperConfig{PortalID: portal})
+	mapper := mirror.NewMapper(cfg)
 	a.must(mapper.EnsureAccount(t.Context(), a.pool))
 	if roles, err := mapper.EnsureRoles(t.Context(), a.pool); err != nil || !roles.Writer {
 		t.Fatal(roles, err)

@@ -33,7 +33,7 @@ func (p *plan) answers() (json.RawMessage, error) {
 	list := make([]*answer, 0, len(p.changes))
 	seen := map[string]*answer{}
 	for _, c := range p.changes {
-		a := &answer{Op: c.op, Schema: c.schema(), Table: c.table(), Skip: !c.accepted()}
+		a := &answer{Op: c.op, Schema: c.schema(), Table: c.table(), Skip: !c.accepted() || c.op == opDelete && c.idle()}
 		switch {
 		case c.op == opInsert:
 			a.N = c.ordinal

@@ -53,7 +53,15 @@ type change struct {
 func (c *change) accepted() bool { return c.done && len(c.flaws) == 0 }
 
 // idle says that nothing is to be sent.
-func (c *change) idle() bool { return c.pair == nil && c.op == opUpdate && len(c.properties) == 0 }
+func (c *change) idle() bool {
+	return c.pair == nil && (c.op == opUpdate && len(c.properties) == 0 || c.op == opDelete && c.archived())
+}
+
+// archived says that the row is that of a record deleted before, which soft deletes keep.
+func (c *change) archived() bool {
+	at := c.old[catalog.ArchivedAt]
+	return len(at) > 0 && string(at) != "null"
+}
 
 func (c *change) schema() string { return c.row.Schema }
 func (c *change) table() string  { return c.row.Table }
@@ -184,6 +192,10 @@ func (c *change) planRecord(p *plan) {
 		case catalog.ID:
 		case catalog.CreatedAt, catalog.UpdatedAt:
 			p.stamped = true
+		case catalog.ArchivedAt:
+			if c.op == opInsert || !bytes.Equal(c.old[name], c.new[name]) {
+				c.refuse(&flaw{code: "428C9", column: name, message: name + " is kept by hubpg and cannot be set", hint: "use DELETE"})
+			}
 		case catalog.ReadAt, catalog.Unparsed:
 			c.refuse(&flaw{code: "428C9", column: name, message: name + " is kept by hubpg and cannot be set"})
 		case catalog.Overflow:
@@ -191,6 +203,9 @@ func (c *change) planRecord(p *plan) {
 		default:
 			c.set(name, c.new[name])
 		}
+	}
+	if c.op == opUpdate && c.archived() && len(c.properties) > 0 {
+		c.refuse(&flaw{code: CodeGone, message: "the record was deleted in HubSpot", hint: "restore it in HubSpot first"})
 	}
 	if c.op == opInsert && len(c.flaws) == 0 {
 		if group := missing(c.def.table.ObjectType, c.properties); group != "" {

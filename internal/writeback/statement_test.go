@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
+	"hubpg/internal/writeback"
 )
 
 func TestAnInsertReturnsWhatHubSpotMadeOfIt(t *testing.T) {
@@ -298,4 +300,30 @@ func TestTenThousandRowsTakeAHundredCalls(t *testing.T) {
 		t.Errorf("%d calls", calls)
 	}
 	a.agree("contacts", "firstname")
+}
+
+func TestSoftDeletesKeepTheRow(t *testing.T) {
+	t.Parallel()
+	a := newAccountWith(t, mirror.MapperConfig{PortalID: portal, SoftDeletes: true})
+	id := a.contact("one@example.com")
+	s := a.session()
+	before := a.newest()
+	for _, want := range []string{"DELETE 1", "DELETE 0"} { // the second time it is gone already
+		if res := s.do("delete from hubspot.contacts where id = $1", id); res.tag != want {
+			t.Errorf("%s, want %s", res.tag, want)
+		}
+	}
+	if got := a.text("select email || (archived_at is not null) from hubspot.contacts"); got != "one@example.comtrue" {
+		t.Errorf("the row says %s", got)
+	}
+	if got := a.value("contacts", id, "email"); got != "<none>" {
+		t.Error("HubSpot still has it")
+	}
+	if got := a.text("select row_count from hubpg.objects where table_name = 'contacts'"); got != "0" {
+		t.Errorf("row_count is %s", got)
+	}
+	if log := a.log(before); len(log) != 1 || log[0].Op != changes.Delete {
+		t.Errorf("log: %+v", log)
+	}
+	s.refused(writeback.CodeGone, "update hubspot.contacts set firstname = 'Ghost'")
 }
