@@ -87,7 +87,7 @@ func (s *Server) changeMembers(c *call, id int64, what string) *reply {
 		r = c.decode(&body)
 		add, remove = body.Add, body.Remove
 	}
-	if c.method != http.MethodDelete {
+	if what != "memberships" { // which is reached with DELETE alone
 		if refused := c.only(http.MethodPut); refused != nil {
 			return refused
 		}
