@@ -126,7 +126,9 @@ func StaticToken(token string) oauth2.TokenSource {
 
 // call sends one request through the chain. The answer is handed to r.decode inside the retried attempt.
 func (c *Client) call(ctx context.Context, r *request) error {
-	r.class = c.class
+	if r.class = c.class; !r.replay {
+		r.class = Writes // whoever makes it, it is none of the reads' share
+	}
 	u := c.base.Scheme + "://" + c.base.Host + c.base.EscapedPath() + r.path
 	if r.query != "" {
 		u += "?" + r.query

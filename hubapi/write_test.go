@@ -63,6 +63,21 @@ func TestCreateGivesEachInputItsOwnRecord(t *testing.T) {
 	}
 }
 
+func TestWritesAreOfTheirOwnClass(t *testing.T) {
+	t.Parallel()
+	var classes []hubapi.Class
+	_, c := account(t, sandbox.Config{Contacts: 5}, hubapi.WithObserver(func(call hubapi.Call) { classes = append(classes, call.Class) }))
+	if _, err := c.As(hubapi.Sweeps).BatchArchive(t.Context(), "contacts", []int64{1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := listContacts(t.Context(), c.As(hubapi.Sweeps)); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(classes, []hubapi.Class{hubapi.Writes, hubapi.Sweeps}) {
+		t.Errorf("classes %v", classes)
+	}
+}
+
 func TestEachRowOfABatchFailsAlone(t *testing.T) {
 	t.Parallel()
 	s, c := account(t, sandbox.Config{Contacts: 20})

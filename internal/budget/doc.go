@@ -26,6 +26,9 @@
 // for half its window, then runs at half pace for 20 s. DAILY: every call fails with [ExhaustedError] until midnight in
 // the account's time zone, or for an hour, whichever comes first, so that a wrong time zone heals.
 //
+// What a load will cost is told beforehand by [Config.Forecast]. HubSpot's usage endpoint, which knows what other apps
+// have used and when the day ends, is taken in by [Budget.Learn].
+//
 // The day's share of the reads is spread too: Backfill may bring the count to 85 % of it and Sweeps to 70 %, and fresh
 // reads that would use up the rest before midnight slow down rather than stop. All reads stop when HubSpot says that
 // little is left to all apps of the account.
