@@ -32,6 +32,12 @@ type VerifyConfig struct {
 	Settle   time.Duration // pause before rows that differ are read again; 0 means 2 s
 	Keep     int           // differences per table to keep in the report; 0 means 100
 
+	// Sample compares the values of so many records per table, chosen at random, instead of all; ids are compared
+	// completely in any case. 0 means all.
+	Sample int
+	// Repair stores what HubSpot says where it differs. RowNotify is as in [Config].
+	Repair, RowNotify bool
+
 	// Progress, when set, is called as the comparison of a table goes on, with the rows compared so far.
 	Progress func(table string, rows int64)
 }
@@ -61,6 +67,7 @@ type TableReport struct {
 	Extra       int64 // the table has them, HubSpot does not
 	Different   int64 // both have them, with other values
 	Pending     int64 // changed in HubSpot so lately that the table does not claim to have them yet; no difference
+	Repaired    int64 // rows that are as HubSpot has them since
 	Differences []Difference
 	Err         error // why the table could not be compared to the end; everything else is then unknown
 }
@@ -105,26 +112,11 @@ func (t *TableReport) add(keep int, list ...Difference) {
 // Verify compares tables with HubSpot: which rows there are, and every value of every row. Rows that seem to differ are
 // read again from both sides before they are called different, and a row that changed in HubSpot after the instant up
 // to which its table is verified is pending, not different. A table that cannot be compared has the reason in its
-// report and does not stop the others. Verify changes nothing.
+// report and does not stop the others. Verify changes nothing
+// unless it is told to repair.
 func Verify(ctx context.Context, cfg VerifyConfig) (*Report, error) {
-	if cfg.Pool == nil || cfg.Client == nil || cfg.PortalID == 0 {
-		return nil, errors.New("verify: pool, client and portal id are required")
-	}
-	if cfg.Settle == 0 {
-		cfg.Settle = defaultVerifySettle
-	}
-	if cfg.Keep == 0 {
-		cfg.Keep = defaultVerifyKeep
-	}
-	if cfg.Progress == nil {
-		cfg.Progress = func(string, int64) {}
-	}
-	cat, err := mirror.Load(ctx, cfg.Pool, cfg.PortalID)
+	v, cat, err := newVerifier(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("verify: %w", err)
-	}
-	v := &verifier{VerifyConfig: cfg, live: map[string][]int64{}}
-	if err := v.names(ctx); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	report := &Report{Began: time.Now()}
@@ -133,6 +125,9 @@ func Verify(ctx context.Context, cfg VerifyConfig) (*Report, error) {
 			return context.Cause(ctx)
 		}
 		t.Err = err
+		if v.repair != nil {
+			t.Repaired, v.repair.changed = v.repair.changed, 0
+		}
 		report.Tables = append(report.Tables, *t)
 		return nil
 	}
@@ -170,11 +165,42 @@ func Verify(ctx context.Context, cfg VerifyConfig) (*Report, error) {
 	return report, nil
 }
 
+// newVerifier fills in what the configuration leaves open.
+func newVerifier(ctx context.Context, cfg VerifyConfig) (*verifier, *mirror.Catalog, error) {
+	if cfg.Pool == nil || cfg.Client == nil || cfg.PortalID == 0 {
+		return nil, nil, errors.New("pool, client and portal id are required")
+	}
+	if cfg.Settle == 0 {
+		cfg.Settle = defaultVerifySettle
+	}
+	if cfg.Keep == 0 {
+		cfg.Keep = defaultVerifyKeep
+	}
+	if cfg.Progress == nil {
+		cfg.Progress = func(string, int64) {}
+	}
+	cat, err := mirror.Load(ctx, cfg.Pool, cfg.PortalID)
+	if err != nil {
+		return nil, nil, err
+	}
+	v := &verifier{VerifyConfig: cfg, live: map[string][]int64{}}
+	if err := v.names(ctx); err != nil {
+		return nil, nil, err
+	}
+	if cfg.Repair {
+		if v.repair, err = newRepairs(ctx, &cfg, v.schema); err != nil {
+			return nil, nil, err
+		}
+	}
+	return v, cat, nil
+}
+
 // verifier is one run of Verify.
 type verifier struct {
 	VerifyConfig
 	schema string
 	live   map[string][]int64 // ids that HubSpot has, by table, in ascending order
+	repair *repairs           // nil when nothing is to be changed
 }
 
 func (v *verifier) wanted(table string) bool {

@@ -64,7 +64,11 @@ func (v *verifier) lookupScope(ctx context.Context, cat *mirror.Catalog, name, s
 			for _, c := range list {
 				r.add(v.Keep, verifyLookup(c))
 			}
-			return nil
+			if v.repair == nil || len(list) == 0 {
+				return nil
+			}
+			snapshot.Source = changes.Repair
+			return v.repair.apply(ctx, func(tx pgx.Tx) (mirror.Result, error) { return v.repair.applier.Replace(ctx, tx, snapshot) })
 		}
 		if err := v.settle(ctx); err != nil {
 			return err

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -22,6 +24,7 @@ type verifyObject struct {
 	columns    []catalog.Column
 	projection *hubapi.Projection
 	report     *TableReport
+	broken     []int64 // what is reported
 }
 
 // object compares an object table. HubSpot's order is not relied on: ids are gathered, then compared as sets.
@@ -32,16 +35,22 @@ func (v *verifier) object(ctx context.Context, t *catalog.Table, r *TableReport)
 		properties[i] = c.Property
 	}
 	o.projection = hubapi.NewProjection(properties)
-	live, suspects, err := o.walk(ctx)
+	var live, suspects []int64
+	var err error
+	if v.Sample > 0 {
+		live, suspects, err = o.sample(ctx)
+	} else {
+		live, suspects, err = o.walk(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	r.HubSpotRows = int64(len(live))
-	extra, err := o.extra(ctx, live)
+	extra, missing, err := o.unlisted(ctx, live)
 	if err != nil {
 		return err
 	}
-	suspects = append(suspects, extra...)
+	suspects = slices.Concat(suspects, extra, missing)
 	for round := 0; len(suspects) > 0 && round < verifyRounds; round++ {
 		if err := v.settle(ctx); err != nil {
 			return err
@@ -52,7 +61,54 @@ func (v *verifier) object(ctx context.Context, t *catalog.Table, r *TableReport)
 	}
 	r.Pending = int64(len(suspects))
 	v.live[t.Name] = live
-	return nil
+	if v.repair == nil {
+		return nil
+	}
+	if t, err = v.repair.records(ctx, t, o.broken); err != nil {
+		return fmt.Errorf("repair: %w", err)
+	}
+	return v.repair.applier.Recount(ctx, v.Pool, t)
+}
+
+// sample lists all ids and compares the values of some records.
+func (o *verifyObject) sample(ctx context.Context) (live, suspects []int64, err error) {
+	for page, err := range o.Client.Objects(ctx, o.table.Path, hubapi.ListOptions{Limit: hubapi.MaxPage}) {
+		if err != nil {
+			return nil, nil, err
+		}
+		for i := range page.Records {
+			live = append(live, page.Records[i].ID)
+		}
+		o.Progress(o.table.Name, int64(len(live)))
+	}
+	slices.Sort(live)
+	live = slices.Compact(live)
+	for ids := range slices.Chunk(choose(live, o.Sample), hubapi.MaxPage) {
+		result, err := o.Client.BatchRead(ctx, o.table.Path, ids, o.projection)
+		if err != nil {
+			return nil, nil, err
+		}
+		found, _, err := o.compare(ctx, result.Records, result.ReadAt)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, f := range found {
+			suspects = append(suspects, f.id)
+		}
+	}
+	return live, suspects, nil
+}
+
+// choose picks n of ids at random, all when there are no more.
+func choose(ids []int64, n int) []int64 {
+	if n <= 0 || len(ids) <= n {
+		return ids
+	}
+	picked := make(map[int64]bool, n)
+	for len(picked) < n {
+		picked[ids[rand.IntN(len(ids))]] = true //nolint:gosec // a sample, not a secret
+	}
+	return slices.Sorted(maps.Keys(picked))
 }
 
 // walk lists all records of the type and returns their ids in ascending order, and those that are not stored alike.
@@ -100,25 +156,33 @@ func (o *verifyObject) walk(ctx context.Context) (live, suspects []int64, err er
 	}
 }
 
-// extra counts the stored rows and returns the ids of those that are not among live, which is sorted.
-func (o *verifyObject) extra(ctx context.Context, live []int64) (extra []int64, err error) {
+// unlisted counts the stored rows and compares their ids with live, which is sorted.
+func (o *verifyObject) unlisted(ctx context.Context, live []int64) (extra, missing []int64, err error) {
 	table := pgx.Identifier{o.table.Schema, o.table.Name}.Sanitize()
 	rows, err := o.Pool.Query(ctx, "select t.id from "+table+" t where "+mirror.Live(o.table))
 	if err != nil {
-		return nil, fmt.Errorf("list stored rows: %w", err)
+		return nil, nil, fmt.Errorf("list stored rows: %w", err)
 	}
 	var id int64
+	stored := make([]bool, len(live))
 	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
 		o.report.StoredRows++
-		if _, found := slices.BinarySearch(live, id); !found {
+		if i, found := slices.BinarySearch(live, id); found {
+			stored[i] = true
+		} else {
 			extra = append(extra, id)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list stored rows: %w", err)
+		return nil, nil, fmt.Errorf("list stored rows: %w", err)
 	}
-	return extra, nil
+	for i, there := range stored {
+		if !there {
+			missing = append(missing, live[i])
+		}
+	}
+	return extra, missing, nil
 }
 
 // again reads suspects from both sides once more. What differs now, and should not, goes into the report; what may still
@@ -144,6 +208,7 @@ func (o *verifyObject) again(ctx context.Context, suspects []int64) (open []int6
 				continue
 			}
 			o.report.add(o.Keep, f.differences...)
+			o.broken = append(o.broken, f.id)
 		}
 		open = append(open, result.Unanswered...)
 		gone := slices.Clone(result.Missing)
@@ -156,6 +221,7 @@ func (o *verifyObject) again(ctx context.Context, suspects []int64) (open []int6
 		}
 		for _, id := range still {
 			o.report.add(o.Keep, Difference{Kind: RowExtra, ID: id})
+			o.broken = append(o.broken, id)
 		}
 	}
 	return open, nil

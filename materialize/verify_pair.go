@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -27,7 +28,10 @@ func (v *verifier) pair(ctx context.Context, p *catalog.Pair, r *TableReport) er
 	if err != nil {
 		return err
 	}
-	var suspects []int64
+	if v.Sample > 0 {
+		ids = choose(ids, v.Sample)
+	}
+	var suspects, broken []int64
 	for chunk := range slices.Chunk(ids, hubapi.MaxAssociationInputs) {
 		found, counts, err := v.compareEdges(ctx, p, chunk)
 		if err != nil {
@@ -63,10 +67,24 @@ func (v *verifier) pair(ctx context.Context, p *catalog.Pair, r *TableReport) er
 					for _, d := range found[a] {
 						r.add(v.Keep, d)
 					}
+					broken = append(broken, a)
 				}
 			}
 		}
 		suspects = open
+	}
+	if v.repair == nil {
+		return nil
+	}
+	for chunk := range slices.Chunk(broken, hubapi.MaxAssociationInputs) {
+		readAt := time.Now()
+		edges, err := v.readEdges(ctx, p, chunk)
+		if err == nil {
+			err = v.repair.edges(ctx, p, chunk, edges, readAt)
+		}
+		if err != nil {
+			return fmt.Errorf("repair: %w", err)
+		}
 	}
 	return nil
 }

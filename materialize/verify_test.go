@@ -68,6 +68,9 @@ func TestVerify(t *testing.T) {
 		{"finds nothing in a true mirror", verifyTrueMirror},
 		{"reports what it could not compare", verifyIncomparable},
 		{"finds every kind of difference", verifyDifferences},
+		{"repairs every kind of difference", verifyRepairs},
+		{"finds by a sample what ids tell", verifySamples},
+		{"reads a table again while it is in use", verifyResync},
 	} {
 		t.Run(part.claim, func(t *testing.T) { part.check(t, w) })
 	}
@@ -129,6 +132,112 @@ func verifyDifferences(t *testing.T, w *world) {
 	})
 	if diff := cmp.Diff(expected, contacts, byRow); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func (w *world) verifyConfig() materialize.VerifyConfig {
+	return materialize.VerifyConfig{
+		Pool: w.pool, Client: w.config().Client, PortalID: w.count("select portal_id from hubpg.accounts"), Settle: 10 * time.Millisecond,
+	}
+}
+
+// verifyRepairs finds the account as verifyDifferences has left it.
+func verifyRepairs(t *testing.T, w *world) {
+	t.Helper()
+	// Whatever made a row claim to be of the future, HubSpot is right.
+	w.exec("update hubspot.companies set updated_at = now() + interval '1 year', name = 'nobody' where id = (select min(id) from hubspot.companies)")
+	w.exec("update hubpg.objects set row_count = row_count + 7 where table_name = 'companies'")
+	cfg := w.verifyConfig()
+	cfg.Repair = true
+	report, err := materialize.Verify(t.Context(), cfg)
+	w.must(err)
+	repaired := map[string]int64{}
+	for _, r := range report.Tables {
+		if r.Err != nil {
+			t.Errorf("%s: %v", r.Table, r.Err)
+		}
+		if r.Repaired > 0 {
+			repaired[r.Table] = r.Repaired
+		}
+	}
+	want := map[string]int64{"contacts": 3, "companies": 1, "contacts_companies": 1, "owners": 1, "pipeline_stages": 1}
+	if diff := cmp.Diff(want, repaired); diff != "" {
+		t.Error(diff)
+	}
+	if report := w.verify(); !report.Equal() {
+		t.Errorf("after the repair: %+v", report)
+	}
+	if d := w.difference("companies"); d != "" {
+		t.Error(d)
+	}
+	if n := w.count("select count(*) from hubpg.changes where source = 'repair'"); n < 6 {
+		t.Errorf("%d events tell of the repair", n)
+	}
+}
+
+func verifySamples(t *testing.T, w *world) {
+	t.Helper()
+	gone := w.live("contacts")[5].ID
+	w.exec("delete from hubspot.contacts where id = $1", gone)
+	cfg := w.verifyConfig()
+	cfg.Sample, cfg.Tables = 3, []string{"contacts", "contacts_companies"}
+	report, err := materialize.Verify(t.Context(), cfg)
+	w.must(err)
+	if r := report.Tables[0]; r.Missing != 1 || r.Differences[0].ID != gone || r.HubSpotRows != 60 {
+		t.Errorf("a sample finds %+v", r)
+	}
+	w.exec("update hubspot.contacts set firstname = 'someone'")
+	if report, err = materialize.Verify(t.Context(), cfg); err != nil || report.Tables[0].Different != 3 {
+		t.Errorf("a sample of 3 finds %+v, %v", report, err)
+	}
+}
+
+// verifyResync finds a contact missing and all first names wrong.
+func verifyResync(t *testing.T, w *world) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	fewest := make(chan int64, 1)
+	go func() { // a reader
+		least := int64(1 << 60)
+		for ctx.Err() == nil {
+			var n int64
+			if err := w.pool.QueryRow(ctx, "select count(*) from hubspot.contacts").Scan(&n); err == nil {
+				least = min(least, n)
+			}
+		}
+		fewest <- least
+	}()
+	cfg := w.verifyConfig()
+	report, err := materialize.Resync(t.Context(), cfg, "contacts")
+	stop()
+	w.must(err)
+	if report.Read != 60 || report.Changed < 50 {
+		t.Errorf("resync reports %+v", report)
+	}
+	if n := <-fewest; n < 59 {
+		t.Errorf("a reader saw %d rows", n)
+	}
+	if d := w.difference("contacts"); d != "" {
+		t.Error(d)
+	}
+	if report := w.verify(); !report.Equal() {
+		t.Errorf("after the resync: %+v", report)
+	}
+	w.exec("delete from hubspot.contacts_companies")
+	w.exec("delete from hubspot.owners")
+	for _, table := range []string{"contacts_companies", "owners"} {
+		if _, err := materialize.Resync(t.Context(), cfg, table); err != nil {
+			t.Error(err)
+		}
+	}
+	if report := w.verify("contacts_companies", "owners"); !report.Equal() {
+		t.Errorf("after the resync: %+v", report)
+	}
+	if _, err := materialize.Resync(t.Context(), cfg, "merges"); err == nil {
+		t.Error("merges were read again by themselves")
+	}
+	if _, err := materialize.Resync(t.Context(), cfg, "nothing"); err == nil {
+		t.Error("a table that is not there was read again")
 	}
 }
 

@@ -59,7 +59,7 @@ func (p *Program) root() *cobra.Command {
 		return usageError{problem: err.Error(), command: cmd.CommandPath()}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(p.demoCommand(), p.serveCommand(), p.sandboxCommand(), p.statusCommand(), p.verifyCommand(), p.schemaCommand(),
+	root.AddCommand(p.demoCommand(), p.serveCommand(), p.sandboxCommand(), p.statusCommand(), p.verifyCommand(), p.resyncCommand(), p.schemaCommand(),
 		p.planCommand(), p.connectCommand(), p.configCommand(), p.versionCommand())
 	return root
 }

@@ -21,19 +21,25 @@ const shownDifferences = 5
 func (p *Program) verifyCommand() *cobra.Command {
 	var asJSON bool
 	var tables []string
+	var repair bool
+	var sample int
 	cmd := &cobra.Command{
-		Use:   "verify",
+		Use:   "verify [TABLE...]",
 		Short: "Compare every row with HubSpot",
 		Long: "Read every record of the account and compare counts and values with the tables. What HubSpot changed too\n" +
-			"lately to be in the tables is no difference. Exit status 1 if anything differs. The calls it makes come out\n" +
-			"of the same quota as those of serve.",
-		Example: "  hubpg verify --config hubpg.yaml\n  hubpg verify --table contacts --table deals --json",
-		Args:    noArguments,
+			"lately to be in the tables is no difference. Exit status 1 if anything differed. The calls it makes come out\n" +
+			"of the same quota as those of serve. With --repair, rows that differ are read again and stored.",
+		Example: "  hubpg verify --config hubpg.yaml\n  hubpg verify contacts deals --json\n  hubpg verify contacts --sample 1000 --repair",
 	}
 	loader := config.NewLoader(cmd.Flags(), "hubspot.", "database.", "schema", "log.level")
 	cmd.Flags().StringArrayVar(&tables, "table", nil, "compare this table only (may be given again)")
+	cmd.Flags().BoolVar(&repair, "repair", false, "store what HubSpot says where it differs")
+	cmd.Flags().IntVar(&sample, "sample", 0, "compare the values of so many records of each table, and all ids (0: all values)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of a table")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if sample < 0 {
+			return usageError{problem: "--sample wants a number of records", command: cmd.CommandPath()}
+		}
 		c, err := loader.Load(p.LookupEnv)
 		if err != nil {
 			return err
@@ -44,7 +50,9 @@ func (p *Program) verifyCommand() *cobra.Command {
 		if err := c.ValidateHubSpot(); err != nil {
 			return err
 		}
-		report, err := p.verify(cmd.Context(), c, tables)
+		report, err := p.verify(cmd.Context(), c, materialize.VerifyConfig{
+			Tables: append(tables, args...), Repair: repair, Sample: sample, RowNotify: c.Notify == "rows",
+		})
 		if err != nil {
 			return err
 		}
@@ -62,45 +70,50 @@ func (p *Program) verifyCommand() *cobra.Command {
 }
 
 // verify compares with a client of its own, in the least urgent class of the shared quota.
-func (p *Program) verify(ctx context.Context, c *config.Config, tables []string) (*materialize.Report, error) {
+func (p *Program) verify(ctx context.Context, c *config.Config, cfg materialize.VerifyConfig) (report *materialize.Report, err error) {
+	err = p.compare(ctx, c, cfg, func(ctx context.Context, cfg materialize.VerifyConfig) (err error) {
+		report, err = materialize.Verify(ctx, cfg)
+		return err
+	})
+	return report, err
+}
+
+// compare runs work that reads the whole account: with a client of its own, and with progress on the screen.
+func (p *Program) compare(ctx context.Context, c *config.Config, cfg materialize.VerifyConfig,
+	work func(context.Context, materialize.VerifyConfig) error,
+) error {
 	log, err := p.logger(c.Log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := readStatus(ctx, c.Database.URL.Reveal()); err != nil { // says so when there is nothing to compare
-		return nil, err
+		return err
 	}
 	a := &App{cfg: c, log: log}
 	defer a.Close()
 	if a.pool, err = openPool(ctx, c); err != nil {
-		return nil, err
+		return err
 	}
 	client, account, err := a.client(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	scr := newScreen(p.Stderr)
 	defer scr.close()
-	var report *materialize.Report
 	around, stop := context.WithCancel(ctx)
 	g, around := errgroup.WithContext(around)
 	g.Go(func() error { return a.budget.Run(around) })
 	g.Go(func() (err error) {
 		defer stop()
-		report, err = materialize.Verify(around, materialize.VerifyConfig{
-			Pool: a.pool, Client: client.As(hubapi.Sweeps), PortalID: account.PortalID, Tables: tables,
-			Progress: func(table string, rows int64) {
-				if scr.live {
-					scr.show(fmt.Sprintf("comparing %s, %d rows", table, rows))
-				}
-			},
-		})
-		return err
+		cfg.Pool, cfg.Client, cfg.PortalID = a.pool, client.As(hubapi.Sweeps), account.PortalID
+		cfg.Progress = func(table string, rows int64) {
+			if scr.live {
+				scr.show(fmt.Sprintf("comparing %s, %d rows", table, rows))
+			}
+		}
+		return work(around, cfg)
 	})
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return report, nil
+	return g.Wait()
 }
 
 // printReport shows the outcome for people: a line per table that differs, some of its rows, and a verdict.
@@ -131,6 +144,13 @@ func printReport(w io.Writer, r *materialize.Report) error {
 	verdict := "equal"
 	if !r.Equal() {
 		verdict = fmt.Sprintf("%d tables differ", bad)
+	}
+	var repaired int64
+	for i := range r.Tables {
+		repaired += r.Tables[i].Repaired
+	}
+	if repaired > 0 {
+		verdict += fmt.Sprintf(", %d rows repaired", repaired)
 	}
 	_, err := fmt.Fprintf(w, "%s: %d tables, %d rows compared in %s\n",
 		verdict, len(r.Tables), rows, r.Ended.Sub(r.Began).Round(100*time.Millisecond))
@@ -186,6 +206,7 @@ func reportJSON(r *materialize.Report) any {
 		Extra       int64        `json:"extra"`
 		Different   int64        `json:"different"`
 		Pending     int64        `json:"pending"`
+		Repaired    int64        `json:"repaired,omitempty"`
 		Problem     string       `json:"problem,omitempty"`
 		Differences []difference `json:"differences,omitempty"`
 	}
@@ -194,7 +215,7 @@ func reportJSON(r *materialize.Report) any {
 		t := &r.Tables[i]
 		out := table{
 			Table: t.Table, HubSpotRows: t.HubSpotRows, StoredRows: t.StoredRows, Missing: t.Missing, Extra: t.Extra,
-			Different: t.Different, Pending: t.Pending, Problem: problem(t.Err),
+			Different: t.Different, Pending: t.Pending, Repaired: t.Repaired, Problem: problem(t.Err),
 		}
 		for _, d := range t.Differences {
 			out.Differences = append(out.Differences, difference{string(d.Kind), d.ID, d.Column, d.HubSpot, d.Stored, d.Calculated})

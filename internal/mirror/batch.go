@@ -25,6 +25,10 @@ type Batch struct {
 	ReadAt  time.Time // just before the request was sent
 	Source  changes.Source
 	Quiet   bool // store without adding to the change log
+
+	// Force lets the batch win over rows that claim a later version but were read before it. It is for records that were
+	// read by id to repair what is stored; a listing may be late.
+	Force bool
 }
 
 // check refuses what a caller must not send.

@@ -39,6 +39,24 @@ func Known(ctx context.Context, q Querier, t *catalog.Table, ids []int64) (map[i
 	return known, nil
 }
 
+// Recount makes the row count of a table what it has to be.
+func (a *Applier) Recount(ctx context.Context, db DB, t *catalog.Table) error {
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if err := a.Lock(ctx, tx, t.Schema, t.Name); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `
+update hubpg.objects
+set row_count = (select count(*) from `+tableIdent(t)+` t where `+Live(t)+`)
+where portal_id = $1 and table_name = $2`, a.portal, t.Name)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("count rows of %s: %w", t.Name, err)
+	}
+	return nil
+}
+
 // Missing returns the ids in the table between low and high (both included) that are not among live and were last
 // read before readAt, in ascending order. live must be all the ids that HubSpot has in that range, from one complete
 // listing begun at readAt; only then may the caller conclude that the records are gone.

@@ -59,7 +59,7 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 	if err != nil {
 		return res, err
 	}
-	work := state.sort(rows, readAt, b.whole(), &res)
+	work := state.sort(rows, readAt, b.whole(), b.Force, &res)
 
 	var events []changes.Change
 	if len(work.fresh) > 0 {
@@ -174,7 +174,7 @@ type workload struct {
 }
 
 // sort decides about every row by its version, and counts those that lose.
-func (s *tableState) sort(rows []*Row, readAt time.Time, whole bool, res *Result) (w workload) {
+func (s *tableState) sort(rows []*Row, readAt time.Time, whole, force bool, res *Result) (w workload) {
 	refuse := func(id int64) {
 		res.Stale++
 		res.Refused = append(res.Refused, id)
@@ -198,7 +198,7 @@ func (s *tableState) sort(rows []*Row, readAt time.Time, whole bool, res *Result
 				w.restored = append(w.restored, r.ID)
 			}
 			w.fresh = append(w.fresh, r)
-		case incoming.newerThan(have):
+		case incoming.newerThan(have), force && readAt.After(have.read):
 			w.newer = append(w.newer, r)
 		case have.newerThan(incoming):
 			refuse(r.ID)
