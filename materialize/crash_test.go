@@ -61,16 +61,34 @@ func TestKilledProcessesLoseAndDoubleNothing(t *testing.T) {
 	}
 }
 
-// TestLanesOfAKilledProcessAreTakenOver also holds the bound: seconds, not River's minutes.
+// TestLanesOfAKilledProcessAreTakenOver holds the bound too: seconds, not River's minutes.
 func TestLanesOfAKilledProcessAreTakenOver(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, sandbox.Config{Contacts: 200, Latency: 30 * time.Millisecond})
+	w := newWorld(t, sandbox.Config{Contacts: 200})
 	first := w.process()
 	w.awaitLive(90*time.Second, "contacts")
+	// The first process hangs in the middle of its next poll, and is killed there.
+	w.hub.InjectFault(sandbox.Fault{Path: "/contacts/search$", Kind: sandbox.FaultSlow, Delay: time.Minute})
+	eventually(t, 30*time.Second, func() string {
+		var since time.Time
+		err := w.pool.QueryRow(t.Context(), `
+select attempted_at
+from hubpg.river_job
+where state = 'running' and args ->> 'lane' = 'follow' and args ->> 'table' = 'contacts'`).Scan(&since)
+		if err != nil || time.Since(since) < 2*time.Second {
+			return "the poll does not hang"
+		}
+		return ""
+	})
+	w.hub.ClearFaults()
 	second := w.process()
 	defer kill(second)
-	eventually(t, 10*time.Second, func() string { // the second process has shown that it lives
-		if n := w.count(`select count(*) from pg_locks where locktype = 'advisory' and classid = $1::bigint::oid`, 0x68756270); n < 2 {
+	eventually(t, 20*time.Second, func() string { // the second process has shown that it lives
+		if n := w.count(`
+select count(*)
+from pg_locks
+where locktype = 'advisory' and classid = $1::bigint::oid and database = (select oid from pg_database where datname = current_database())`,
+			0x68756270); n < 2 {
 			return fmt.Sprintf("%d processes live", n)
 		}
 		return ""
@@ -79,6 +97,6 @@ func TestLanesOfAKilledProcessAreTakenOver(t *testing.T) {
 	id := w.live("contacts")[0].ID
 	w.must(w.hub.Update("contacts", id, map[string]string{"firstname": "orphan"}))
 	start := time.Now()
-	w.awaitEqual(10*time.Second, "contacts")
+	w.awaitEqual(15*time.Second, "contacts")
 	t.Logf("taken over after %s", time.Since(start))
 }

@@ -66,30 +66,41 @@ func (f *faults) forget(a laneArgs) {
 	delete(f.shown, a)
 }
 
-// pause holds all lanes of the account back.
+// pause holds all lanes of the account back while HubSpot refuses the token.
 type pause struct {
 	mu    sync.Mutex // guards below
+	on    bool
 	until time.Time
 }
+
+// probe is how long the one lane that tries after a pause keeps the others waiting.
+const probe = 5 * time.Second
 
 func (p *pause) extend(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if until := time.Now().Add(d); until.After(p.until) {
-		p.until = until
-	}
+	p.on, p.until = true, time.Now().Add(d)
 }
 
 func (p *pause) lift() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.until = time.Time{}
+	p.on = false
 }
 
-func (p *pause) remaining() time.Duration {
+// wait says how long a lane has to wait. The first to come when the pause is over may try, alone: the others wait until
+// it has lifted the pause or extended it.
+func (p *pause) wait() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return time.Until(p.until)
+	if !p.on {
+		return 0
+	}
+	if left := time.Until(p.until); left > 0 {
+		return left
+	}
+	p.until = time.Now().Add(probe)
+	return 0
 }
 
 // failed records why a lane failed, with the remedy, and says how long it pauses.
@@ -136,7 +147,10 @@ func away(err error) bool {
 }
 
 // succeeded takes the lane's last failure off the status.
-func (e *Engine) succeeded(ctx context.Context, a laneArgs) {
+func (e *Engine) succeeded(ctx context.Context, a laneArgs, calls int) {
+	if calls > 0 {
+		e.pause.lift()
+	}
 	if e.faults.clear(a) {
 		e.clearFailure(ctx, a)
 	}

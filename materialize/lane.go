@@ -105,7 +105,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	e.running.add(job.ID)
 	defer e.running.remove(job.ID)
 
-	if wait := e.pause.remaining(); wait > 0 {
+	if wait := e.pause.wait(); wait > 0 {
 		return river.JobSnooze(jitter(wait))
 	}
 	s := newStep(e, a)
@@ -128,7 +128,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	})
 	switch {
 	case errors.Is(err, errEnded):
-		e.succeeded(ctx, a)
+		e.succeeded(ctx, a, s.calls())
 		e.faults.forget(a)
 		return nil
 	case errors.Is(err, errMoved), errors.Is(err, errSchemaMoved):
@@ -140,7 +140,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	case err != nil:
 		return river.JobSnooze(e.failed(ctx, a, err))
 	}
-	e.succeeded(ctx, a)
+	e.succeeded(ctx, a, s.calls())
 	return river.JobSnooze(max(next, 0))
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
@@ -54,8 +55,10 @@ func child() error {
 	if err != nil {
 		return err
 	}
+	pace := slowSweeps() // so that what a kill loses stays lost
+	pace.Archived = time.Second
 	cfg := materialize.Config{
-		Pool: pool, Client: client, Pace: fastPace(), Fetchers: 4, BackfillEvents: true, Logger: childLogger(),
+		Pool: pool, Client: client, Pace: pace, Fetchers: 4, BackfillEvents: true, Logger: childLogger(),
 		Objects: []string{"contacts", "companies", "deals"},
 	}
 	if os.Getenv(childBench) != "" {
