@@ -114,7 +114,7 @@ func (c Config) Forecast(l Load, limits Limits, r Rhythm) Forecast {
 		associations += ceil(p.Rows, associationsPerCall)
 	}
 	f.Backfill.AssociationCalls = associations
-	searchPace := c.pace(limits.Search, time.Second)
+	searchPace := c.pace(searchBucket, limits.Search, time.Second)
 	polls := tables * times(r.Idle)
 	f.Lanes = []LaneForecast{
 		{"follow", "search", fresh.String(), polls, false},
@@ -152,8 +152,8 @@ func (b *BackfillForecast) takes(c Config, limits Limits) {
 			b.Takes, b.Bound = d, name
 		}
 	}
-	bound("burst", b.ObjectCalls, c.pace(limits.Burst, 10*time.Second))
-	bound("association", b.AssociationCalls, c.pace(limits.Association, 10*time.Second))
+	bound("burst", b.ObjectCalls, c.pace(burstBucket, limits.Burst, 10*time.Second))
+	bound("association", b.AssociationCalls, c.pace(associationBucket, limits.Association, 10*time.Second))
 	if limits.Daily > 0 {
 		// Within the first day's part nothing has to wait for midnight.
 		part := float64(limits.Daily) * c.Share * backfill.dailyCap()
@@ -164,8 +164,8 @@ func (b *BackfillForecast) takes(c Config, limits Limits) {
 }
 
 // pace is how many reads a second go out under a limit.
-func (c Config) pace(calls int, window time.Duration) float64 {
-	return float64(max(calls, 1)) * c.Share / (window + c.Guard).Seconds()
+func (c Config) pace(bucket string, calls int, window time.Duration) float64 {
+	return float64(max(calls, 1)) * c.Share / (window + c.guard(bucket)).Seconds()
 }
 
 func ceil(n, by int64) int64 { return max(1, (n+by-1)/by) }
