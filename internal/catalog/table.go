@@ -26,6 +26,7 @@ type Table struct {
 	Soft             bool     // rows of deleted records stay, with archived_at set
 	Version          int64    // rises in the database whenever the columns change
 	Columns          []Column // in table order, archived ones included
+	Unique           []string // columns with a unique index, which HubSpot keeps unique; by name
 	Excluded         []Column // properties that the user does not want: no column, and nothing asks for them
 	Slots            int      // columns that the table has or ever had, hubpg's own included
 }

@@ -83,7 +83,12 @@ func loadTables(ctx context.Context, q Querier, portalID int64, name string) ([]
 	rows, err := q.Query(ctx, `
 select a.schema_name, o.table_name, o.singular, o.object_type, o.path, coalesce(o.modified_property, ''),
        o.deletes = 'soft', o.catalog_version,
-       (select count(*) from pg_attribute where attrelid = to_regclass(format('%I.%I', a.schema_name, o.table_name)) and attnum > 0)
+       (select count(*) from pg_attribute where attrelid = to_regclass(format('%I.%I', a.schema_name, o.table_name)) and attnum > 0),
+       (select array_agg(u.attname::text order by u.attname)
+        from pg_index i
+        join pg_attribute u on u.attrelid = i.indrelid and u.attnum = i.indkey[0]
+        where i.indrelid = to_regclass(format('%I.%I', a.schema_name, o.table_name)) and i.indisunique and not i.indisprimary
+        and i.indnkeyatts = 1 and i.indpred is null)
 from hubpg.objects o
 join hubpg.accounts a using (portal_id)
 where o.portal_id = $1 and o.kind = 'object' and ($2 = '' or o.table_name = $2)
@@ -93,7 +98,7 @@ order by o.table_name`, portalID, name)
 	}
 	tables, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*catalog.Table, error) {
 		t := &catalog.Table{}
-		return t, row.Scan(&t.Schema, &t.Name, &t.Singular, &t.ObjectType, &t.Path, &t.ModifiedProperty, &t.Soft, &t.Version, &t.Slots)
+		return t, row.Scan(&t.Schema, &t.Name, &t.Singular, &t.ObjectType, &t.Path, &t.ModifiedProperty, &t.Soft, &t.Version, &t.Slots, &t.Unique)
 	})
 	if err != nil {
 		return nil, err

@@ -61,7 +61,10 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 	}
 	work := state.sort(rows, readAt, b.whole(), b.Force, &res)
 
-	var events []changes.Change
+	events, err := a.makeRoom(ctx, tx, b, &work, readAt)
+	if err != nil {
+		return res, err
+	}
 	if len(work.fresh) > 0 {
 		if err := a.clear(ctx, tx, b.Table, rowIDs(work.fresh)); err != nil {
 			return res, err
@@ -73,9 +76,11 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 		}
 		res.Inserted, res.Restored = len(work.fresh), len(work.restored)
 		if !b.Quiet {
-			if events, err = a.arrivals(ctx, tx, b, work); err != nil {
+			arrivals, err := a.arrivals(ctx, tx, b, work)
+			if err != nil {
 				return res, err
 			}
+			events = append(events, arrivals...)
 		}
 	}
 	if len(work.newer) > 0 {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/mirror"
 )
 
 const (
@@ -59,6 +62,9 @@ order by id`, w.portal)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+	}
+	if err := w.unique(ctx); err != nil {
+		problems = append(problems, err)
 	}
 	if err := w.publishAll(ctx); err != nil {
 		problems = append(problems, err)
@@ -124,4 +130,40 @@ func (w *Writer) publishAll(ctx context.Context) error {
 		return fmt.Errorf("list changes of writes: %w", err)
 	}
 	return w.publish(ctx, tables)
+}
+
+// unique gives the tables that are complete the indexes that ON CONFLICT on a unique property needs.
+func (w *Writer) unique(ctx context.Context) error {
+	cat, err := w.catalog(ctx)
+	if err != nil || len(cat.Tables) == 0 {
+		return err
+	}
+	schema := cat.Tables[0].Schema
+	rows, err := w.pool.Query(ctx, `
+select c.table_name, c.column_name
+from hubpg.columns c
+join hubpg.objects o using (portal_id, table_name)
+left join `+pgx.Identifier{schema, "properties"}.Sanitize()+` p on p.object_table = c.table_name and p.name = c.property
+where c.portal_id = $1 and o.phase = 'live' and o.deletes = 'hard' and c.kind = 'text' and c.placement = 'column' and c.archived_at is null
+and (p.unique_value or o.object_type = '0-1' and c.property = 'email')
+order by 1, 2`, w.portal)
+	if err != nil {
+		return fmt.Errorf("list unique columns: %w", err)
+	}
+	type place struct{ table, column string }
+	wanted, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p place, err error) {
+		return p, row.Scan(&p.table, &p.column)
+	})
+	if err != nil {
+		return fmt.Errorf("list unique columns: %w", err)
+	}
+	mapper := mirror.NewMapper(mirror.MapperConfig{PortalID: w.portal, Schema: schema})
+	for _, p := range wanted {
+		if t := cat.Named(p.table); t != nil && !slices.Contains(t.Unique, p.column) {
+			if _, err := mapper.EnsureUnique(ctx, w.pool, t, p.column); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

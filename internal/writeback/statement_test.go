@@ -327,3 +327,64 @@ func TestSoftDeletesKeepTheRow(t *testing.T) {
 	}
 	s.refused(writeback.CodeGone, "update hubspot.contacts set firstname = 'Ghost'")
 }
+
+func TestOnConflictWorksOnUniqueProperties(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	one := a.contact("one@example.com")
+	two := a.contact("two@example.com")
+	if _, err := a.pool.Exec(t.Context(), "update hubpg.objects set phase = 'live'"); err != nil {
+		t.Fatal(err)
+	}
+	stop := a.runWriter()
+	a.eventually("email has an index", func() bool {
+		return a.text("select count(*) from pg_indexes where schemaname = 'hubspot' and indexdef like 'CREATE UNIQUE INDEX % (email)'") == "1"
+	})
+	stop()
+	cat, err := mirror.Load(t.Context(), a.pool, portal)
+	a.must(err)
+	a.tables["contacts"] = cat.Named("contacts")
+	s := a.session()
+	const upsert = "insert into hubspot.contacts (email, firstname) values ($1, $2) on conflict (email) do update set firstname = excluded.firstname returning id, firstname"
+	if res := s.do(upsert, "one@example.com", "Upserted"); res.String() != fmt.Sprintf("%d Upserted", one) {
+		t.Errorf("returned %s", res)
+	}
+	made := s.do(upsert, "three@example.com", "Made")
+	if len(made.rows) != 1 || made.rows[0][1] != "Made" {
+		t.Errorf("returned %s", made)
+	}
+	if res := s.do("insert into hubspot.contacts (email) values ('none@example.com'), ('none@example.com'), ('one@example.com') on conflict (email) do nothing returning email"); res.String() != "none@example.com" {
+		t.Errorf("returned %s", res)
+	}
+	a.agree("contacts", "email", "firstname")
+
+	// A value moves from one record to another; the table learns of the new holder first.
+	a.must(a.hub.Update("contacts", one, map[string]string{"email": "else@example.com"}))
+	a.must(a.hub.Update("contacts", two, map[string]string{"email": "one@example.com"}))
+	before := a.newest()
+	a.store("contacts", a.page("contacts", two))
+	if got := a.text("select record_id from hubpg.suspects"); got != fmt.Sprint(one) {
+		t.Errorf("suspects: %s", got)
+	}
+	a.store("contacts", a.page("contacts", one))
+	a.agree("contacts", "email")
+	if log := a.log(before); len(log) != 3 {
+		t.Errorf("log: %+v", log)
+	}
+	// A page read before the holder lost the value comes late.
+	late := a.page("contacts", one)
+	a.must(a.hub.Update("contacts", one, map[string]string{"email": "moved@example.com"}))
+	a.must(a.hub.Update("contacts", two, map[string]string{"email": "else@example.com"}))
+	a.store("contacts", a.page("contacts", two))
+	a.store("contacts", late)
+	a.store("contacts", a.page("contacts", one))
+	a.agree("contacts", "email")
+	// Both in one page, in both orders.
+	for _, emails := range [][2]string{{"else@example.com", "moved@example.com"}, {"moved@example.com", "else@example.com"}} {
+		a.must(a.hub.Update("contacts", one, map[string]string{"email": "between@example.com"}))
+		a.must(a.hub.Update("contacts", two, map[string]string{"email": emails[1]}))
+		a.must(a.hub.Update("contacts", one, map[string]string{"email": emails[0]}))
+		a.read("contacts", changes.Follow)
+		a.agree("contacts", "email")
+	}
+}
