@@ -1,8 +1,11 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"testing"
+
+	"hubpg/internal/sandbox"
 )
 
 func TestSchemaVerbsSayWhatTheyWant(t *testing.T) {
@@ -14,4 +17,39 @@ func TestSchemaVerbsSayWhatTheyWant(t *testing.T) {
 			t.Errorf("schema %v exits %d and says %q", args, status, errs.String())
 		}
 	}
+}
+
+// The verbs that change a running account: what they change holds, and the tables are still HubSpot's.
+func TestSchemaAndResyncWhileServing(t *testing.T) {
+	t.Parallel()
+	s := serve(t, sandbox.Config{}, nil)
+	_, web := s.addresses(t)
+	ready(t, web)
+	do := func(want string, args ...string) string {
+		t.Helper()
+		r := run(t, s.env, args...)
+		if r.status != exitDone || !strings.Contains(r.stdout, want) {
+			t.Fatalf("%v: %+v", args, r)
+		}
+		return r.stdout
+	}
+	do("firstname", "schema", "list", "contacts")
+	do("", "schema", "rename", "contacts", "firstname", "given_name")
+	do("", "schema", "exclude", "contacts", "fax")
+	do("", "schema", "pin", "contacts", "email")
+	list := do("", "schema", "list", "contacts")
+	for _, want := range []string{`given_name +text +firstname +column`, `fax +text +same +excluded`, `email +text +same +column +pinned`} {
+		if !regexp.MustCompile(want).MatchString(list) {
+			t.Errorf("%s is not in\n%s", want, list)
+		}
+	}
+	if r := run(t, s.env, "schema", "rename", "contacts", "email", "id"); r.status != exitFailed || !strings.Contains(r.stderr, "taken") {
+		t.Errorf("renaming to id: %+v", r)
+	}
+	if r := run(t, s.env, "schema", "exclude", "contacts", "nothing"); r.status != exitFailed || !strings.Contains(r.stderr, "schema list contacts") {
+		t.Errorf("excluding what is not there: %+v", r)
+	}
+	do("", "schema", "include", "contacts", "fax")
+	do("20 read", "resync", "contacts")
+	do("equal: 2 tables", "verify", "contacts", "--table", "companies", "--sample", "5", "--repair")
 }
