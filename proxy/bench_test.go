@@ -18,8 +18,12 @@ import (
 	"hubpg/internal/pgwire"
 )
 
-// BenchmarkPgbench compares pgbench -S through the proxy with pgbench on Postgres itself, in alternating rounds. One
-// iteration is one round of each; the ratio reported is that of the medians. Run it with
+// benchSeconds is how long each leg of a round is measured.
+const benchSeconds = 2
+
+// BenchmarkPgbench compares pgbench -S through the proxy with pgbench on Postgres itself and through pgbouncer's
+// session mode where that is installed, in alternating rounds. One iteration is one round of each; the ratios
+// reported are those of the medians. Run it with
 //
 //	go test -run '^$' -bench Pgbench -benchtime 5x ./proxy
 func BenchmarkPgbench(b *testing.B) {
@@ -29,17 +33,22 @@ func BenchmarkPgbench(b *testing.B) {
 		b.Fatalf("initialize pgbench: %v\n%s", err, out)
 	}
 	r := newRig(b, db, nil)
+	p := newPooler(b, db)
 	for _, clients := range []int{1, 8, 64} {
 		for _, protocol := range []string{"simple", "extended", "prepared"} {
 			b.Run(fmt.Sprintf("%s-%d", protocol, clients), func(b *testing.B) {
-				var direct, through []float64
-				for b.Loop() {
-					direct = append(direct, tps(b, path, db.URL, protocol, clients))
-					through = append(through, tps(b, path, r.url(), protocol, clients))
+				legs := []*leg{{name: "direct", url: db.URL, pid: -1}, {name: "proxy", url: r.url()}}
+				if p != nil {
+					legs = append(legs, &leg{name: "pgbouncer", url: p.url, pid: p.pid})
 				}
-				b.ReportMetric(median(direct), "direct-tps")
-				b.ReportMetric(median(through), "proxy-tps")
-				b.ReportMetric(median(through)/median(direct), "ratio")
+				for b.Loop() {
+					for _, l := range legs {
+						l.measure(b, path, protocol, clients)
+					}
+				}
+				for _, l := range legs {
+					l.report(b, legs[0])
+				}
 				b.ReportMetric(0, "ns/op")
 			})
 		}
@@ -64,7 +73,7 @@ var tpsLine = regexp.MustCompile(`tps = ([0-9.]+)`)
 
 func tps(b *testing.B, path, address, protocol string, clients int) float64 {
 	b.Helper()
-	out, err := osexec.Command(path, "-n", "-S", "-T", "2", "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), address).CombinedOutput()
+	out, err := osexec.Command(path, "-n", "-S", "-T", strconv.Itoa(benchSeconds), "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), address).CombinedOutput()
 	if err != nil {
 		b.Fatalf("pgbench: %v\n%s", err, out)
 	}

@@ -1,0 +1,156 @@
+package proxy_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"hubpg/internal/pgtest"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// pooler is pgbouncer in session mode in front of a test's database: what the proxy is measured against.
+type pooler struct {
+	url string
+	pid int
+}
+
+// newPooler starts pgbouncer, or returns nil where it is not installed.
+func newPooler(b *testing.B, db *pgtest.DB) *pooler {
+	b.Helper()
+	const program = "/usr/sbin/pgbouncer"
+	if _, err := os.Stat(program); err != nil {
+		b.Logf("pgbouncer is not measured: %v", err)
+		return nil
+	}
+	port := freePort(b)
+	dir := pgtest.Dir(b)
+	config := filepath.Join(dir, "pgbouncer.ini")
+	text := fmt.Sprintf(`[databases]
+* = host=127.0.0.1 port=%d user=%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = any
+pool_mode = session
+max_client_conn = 1000
+default_pool_size = 150
+ignore_startup_parameters = extra_float_digits
+log_connections = 0
+log_disconnections = 0
+`, db.Cluster.Port(), pgtest.Owner, port)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil { //nolint:gosec // read by the server's user; no secret
+		b.Fatalf("write configuration: %v", err)
+	}
+	var log bytes.Buffer
+	cmd := osexec.CommandContext(b.Context(), program, config)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if os.Geteuid() == 0 { // which it refuses to run as
+		info, err := os.Stat(dir)
+		if err != nil {
+			b.Fatalf("stat %s: %v", dir, err)
+		}
+		owner := info.Sys().(*syscall.Stat_t)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatalf("start pgbouncer: %v", err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // how it ended is of no interest
+	})
+	p := &pooler{url: fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", pgtest.Owner, port, db.Name), pid: cmd.Process.Pid}
+	end := time.Now().Add(patience)
+	for {
+		conn, err := pgconn.Connect(deadline(b), p.url)
+		if err == nil {
+			if err := conn.Close(deadline(b)); err != nil {
+				b.Fatalf("close connection to pgbouncer: %v", err)
+			}
+			return p
+		}
+		if time.Now().After(end) {
+			b.Fatalf("connect to pgbouncer: %v\n%s", err, log.String())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func freePort(b *testing.B) int {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatalf("find a free port: %v", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// cpuOf is the processor time, in seconds, that a process has used; this one's, the proxy in it, for 0.
+func cpuOf(b *testing.B, pid int) float64 {
+	b.Helper()
+	if pid == 0 {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatalf("measure processor time: %v", err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatalf("measure processor time: %v", err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	var ticks float64
+	for _, field := range fields[11:13] { // utime and stime, in hundredths of a second
+		n, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			b.Fatalf("measure processor time: %v", err)
+		}
+		ticks += n
+	}
+	return ticks / 100
+}
+
+// leg is one way to the database, measured in every round.
+type leg struct {
+	name string
+	url  string
+	pid  int // whose processor time counts; 0 is this process, -1 nobody
+	tps  []float64
+	cpu  []float64 // seconds per 10,000 transactions
+}
+
+func (l *leg) measure(b *testing.B, path, protocol string, clients int) {
+	b.Helper()
+	var before float64
+	if l.pid >= 0 {
+		before = cpuOf(b, l.pid)
+	}
+	v := tps(b, path, l.url, protocol, clients)
+	l.tps = append(l.tps, v)
+	if l.pid >= 0 {
+		l.cpu = append(l.cpu, (cpuOf(b, l.pid)-before)/(v*benchSeconds)*10_000)
+	}
+}
+
+func (l *leg) report(b *testing.B, direct *leg) {
+	b.Helper()
+	b.ReportMetric(median(l.tps), l.name+"-tps")
+	if l.pid >= 0 {
+		b.ReportMetric(median(l.tps)/median(direct.tps), l.name+"-ratio")
+		b.ReportMetric(median(l.cpu), l.name+"-cpu-s/10k")
+	}
+}
