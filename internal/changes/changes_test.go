@@ -42,8 +42,10 @@ func TestPayloadAlwaysFitsANotification(t *testing.T) {
 		keepsColumn bool
 	}{
 		"large values": {
-			change: changes.Change{Seq: 1, Table: "notes", RecordID: 1, Op: changes.Update, Changed: []string{"hs_note_body"},
-				After: json.RawMessage(`{"hs_note_body":"` + strings.Repeat("é", 5000) + `"}`)},
+			change: changes.Change{
+				Seq: 1, Table: "notes", RecordID: 1, Op: changes.Update, Changed: []string{"hs_note_body"},
+				After: json.RawMessage(`{"hs_note_body":"` + strings.Repeat("é", 5000) + `"}`),
+			},
 			keepsColumn: true,
 		},
 		"many columns": {

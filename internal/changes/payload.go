@@ -25,8 +25,10 @@ type payload struct {
 // that does not fit loses before and after, then changed, and says "truncated":true: the reader then fetches the
 // row of hubpg.changes by seq.
 func (c *Change) Payload() (string, error) {
-	p := payload{Seq: c.Seq, Table: c.Table, ID: c.RecordID, Op: c.Op,
-		Changed: c.Changed, Before: c.Before, After: c.After}
+	p := payload{
+		Seq: c.Seq, Table: c.Table, ID: c.RecordID, Op: c.Op,
+		Changed: c.Changed, Before: c.Before, After: c.After,
+	}
 	text, err := json.Marshal(p)
 	if err != nil {
 		return "", fmt.Errorf("encode change %d: %w", c.Seq, err)
