@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"hubpg/hubapi"
 	"hubpg/internal/catalog"
 )
@@ -64,7 +66,8 @@ func (w *Writer) typesOf(ctx context.Context, p *catalog.Pair, fresh bool) (*edg
 	if err != nil {
 		return nil, fmt.Errorf("encode labels of %s: %w", p.Name, err)
 	}
-	if _, err := w.pool.Exec(ctx, `
+	if err := w.reserve.with(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `
 with said as (
   select l ->> 'category' as category, (l ->> 'typeId')::int as type_id, nullif(l ->> 'label', '') as label
   from jsonb_array_elements($3::jsonb) l
@@ -77,7 +80,9 @@ insert into hubpg.association_types as t (portal_id, table_name, category, type_
 select $1, $2, category, type_id, label from said
 on conflict (portal_id, table_name, category, type_id) do update
 set label = excluded.label
-where t.label is distinct from excluded.label`, w.portal, p.Name, string(text)); err != nil {
+where t.label is distinct from excluded.label`, w.portal, p.Name, string(text))
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("store labels of %s: %w", p.Name, err)
 	}
 	known = &edgeTypes{list: list, readAt: began}

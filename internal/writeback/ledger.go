@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"hubpg/internal/catalog"
 )
 
@@ -68,11 +70,13 @@ func (w *Writer) begin(ctx context.Context, r *Request, p *plan) (id int64, err 
 	if p.xid != "" {
 		xid = &p.xid
 	}
-	err = w.pool.QueryRow(ctx, `
+	err = w.reserve.with(ctx, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, `
 insert into hubpg.writes (portal_id, status, role, database, application, client, statement, pid, xid, rows, intent)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::xid8, $10, $11)
 returning id`, w.portal, statusIntent, clean(r.Role), clean(r.Database), clean(r.Application), clean(r.Client), clean(r.SQL),
-		int64(r.PID), xid, len(p.changes), text).Scan(&id)
+			int64(r.PID), xid, len(p.changes), text).Scan(&id)
+	})
 	if err != nil {
 		return 0, fmt.Errorf("record intent: %w", err)
 	}
@@ -108,7 +112,8 @@ func (w *Writer) finish(ctx context.Context, id int64, m *mission, status string
 	if err != nil {
 		return fmt.Errorf("record outcome: %w", err)
 	}
-	_, err = w.pool.Exec(ctx, `
+	err = w.reserve.with(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `
 update hubpg.writes
 set status = $2,
     touched_at = now(),
@@ -118,7 +123,9 @@ set status = $2,
     correlation_ids = $6,
     error = nullif($7, '')
 where id = $1`, id, status, status == statusRefused && !touched, m.calls.Load(), text,
-		slices.AppendSeq([]string{}, maps.Keys(correlations)), clean(failed))
+			slices.AppendSeq([]string{}, maps.Keys(correlations)), clean(failed))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("record outcome: %w", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Permit returns what lets the session of that backend use the functions of the protocol. It is worth nothing to any
@@ -35,7 +37,9 @@ func (w *Writer) secret(ctx context.Context) ([]byte, error) {
 	if key != nil {
 		return key, nil
 	}
-	if err := w.pool.QueryRow(ctx, "select key from hubpg.write_secret").Scan(&key); err != nil {
+	if err := w.reserve.with(ctx, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "select key from hubpg.write_secret").Scan(&key)
+	}); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()

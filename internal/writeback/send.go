@@ -10,9 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"hubpg/hubapi"
+	"hubpg/internal/catalog"
 )
 
 // mission is the sending of one plan.
@@ -253,7 +255,8 @@ func (m *mission) find(ctx context.Context, lost []*change, began time.Time, cau
 	return again
 }
 
-// findCreated looks for new records by their unique property: those made since the call began are the statement's own.
+// findCreated looks for new records by their unique property: one made since the call began, that has all that was sent
+// and that the table does not know, is the statement's own.
 func (m *mission) findCreated(ctx context.Context, lost []*change, began time.Time, cause error) (again []*change) {
 	const skew = 10 * time.Second // between HubSpot's clock and this one
 	for _, c := range lost {
@@ -272,10 +275,7 @@ func (m *mission) findCreated(ctx context.Context, lost []*change, began time.Ti
 		case err != nil:
 			c.refuse(unknown(cause, err))
 		case found.Record.CreatedAt.Before(began.Add(-skew)):
-			c.refuse(&flaw{
-				code: "23505", column: columnOf(c.def, property), message: fmt.Sprintf("record %d has this %s already", found.Record.ID, property),
-				hint: "update it, or use ON CONFLICT",
-			})
+			c.refuse(taken(c, property, found.Record.ID))
 		default:
 			m.calls.Add(1)
 			read, err := m.w.client.BatchRead(ctx, c.def.table.Path, []int64{found.Record.ID}, c.def.whole)
@@ -283,10 +283,35 @@ func (m *mission) findCreated(ctx context.Context, lost []*change, began time.Ti
 				c.refuse(unknown(cause, err))
 				continue
 			}
+			stored, err := m.w.stored(ctx, c.def.table, found.Record.ID)
+			if err != nil {
+				c.refuse(unknown(cause, err))
+				continue
+			}
+			if stored || !c.matches(&read.Records[0]) {
+				c.refuse(taken(c, property, found.Record.ID))
+				continue
+			}
 			c.done, c.record, c.whole, c.readAt = true, read.Records[0], true, read.ReadAt
 		}
 	}
 	return again
+}
+
+// stored tells whether a record is in the table. While a write is under way no applier stores any, so a record that is
+// there is not the write's own.
+func (w *Writer) stored(ctx context.Context, t *catalog.Table, id int64) (is bool, err error) {
+	err = w.reserve.with(ctx, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "select exists (select from "+pgx.Identifier{t.Schema, t.Name}.Sanitize()+" where id = $1)", id).Scan(&is)
+	})
+	return is, err
+}
+
+func taken(c *change, property string, id int64) *flaw {
+	return &flaw{
+		code: "23505", column: columnOf(c.def, property), message: fmt.Sprintf("record %d has this %s already", id, property),
+		hint: "update it, or use ON CONFLICT",
+	}
 }
 
 func unknown(cause, err error) *flaw {

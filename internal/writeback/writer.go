@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"hubpg/hubapi"
@@ -38,6 +39,7 @@ type Config struct {
 // Writer carries out the writes of one account.
 type Writer struct {
 	pool    *pgxpool.Pool
+	reserve *reserve
 	client  *hubapi.Client
 	portal  int64
 	applier *mirror.Applier
@@ -61,7 +63,7 @@ func New(c Config) (*Writer, error) {
 		return nil, errors.New("create writer: pool, client and portal are needed")
 	}
 	w := &Writer{
-		pool: c.Pool, client: c.Client.As(hubapi.Writes), portal: c.PortalID,
+		pool: c.Pool, reserve: newReserve(c.Pool), client: c.Client.As(hubapi.Writes), portal: c.PortalID,
 		applier: mirror.NewApplier(mirror.Config{PortalID: c.PortalID, Notify: c.Notify}),
 		logger:  c.Logger, every: c.Every, keep: c.Keep,
 		wake: make(chan struct{}, 1),
@@ -79,27 +81,37 @@ func New(c Config) (*Writer, error) {
 	return w, nil
 }
 
+// Close ends the connections that the Writer keeps for itself. Nothing may be under way.
+func (w *Writer) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
+	defer cancel()
+	w.reserve.close(ctx)
+}
+
 // catalog returns the account's tables, read again when their columns have changed.
 func (w *Writer) catalog(ctx context.Context) (*mirror.Catalog, error) {
 	var sum string
-	err := w.pool.QueryRow(ctx, `
+	var cat *mirror.Catalog
+	known := false
+	err := w.reserve.with(ctx, func(conn *pgx.Conn) error {
+		err := conn.QueryRow(ctx, `
 select coalesce(sum(catalog_version), 0) || ':' || count(*)
 from hubpg.objects
 where portal_id = $1`, w.portal).Scan(&sum)
-	if err != nil {
-		return nil, fmt.Errorf("look at catalog: %w", err)
-	}
-	w.mu.Lock()
-	cat := w.cat
-	if w.catSum != sum {
-		cat = nil
-	}
-	w.mu.Unlock()
-	if cat != nil {
-		return cat, nil
-	}
-	if cat, err = mirror.Load(ctx, w.pool, w.portal); err != nil {
-		return nil, err
+		if err != nil {
+			return fmt.Errorf("look at catalog: %w", err)
+		}
+		w.mu.Lock()
+		known = w.cat != nil && w.catSum == sum
+		cat = w.cat
+		w.mu.Unlock()
+		if !known {
+			cat, err = mirror.Load(ctx, conn, w.portal)
+		}
+		return err
+	})
+	if err != nil || known {
+		return cat, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,0 +1,75 @@
+package writeback
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// reserved is how many connections are kept out of the pool.
+const reserved = 4
+
+// reserve is a few connections for what has to be done while a client's session keeps appliers waiting. Those wait
+// with connections of the pool in their hands: a write that needed one too could wait for them, and they for it.
+// Nothing that runs here takes a table's lock.
+type reserve struct {
+	config *pgx.ConnConfig
+	slots  chan struct{}  // capacity reserved; a slot is a right to a connection
+	idle   chan *pgx.Conn // open connections that nobody uses
+}
+
+func newReserve(pool *pgxpool.Pool) *reserve {
+	return &reserve{
+		config: pool.Config().ConnConfig, slots: make(chan struct{}, reserved), idle: make(chan *pgx.Conn, reserved),
+	}
+}
+
+// with lends a connection to work.
+func (r *reserve) with(ctx context.Context, work func(*pgx.Conn) error) error {
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-r.slots }()
+	var conn *pgx.Conn
+	select {
+	case conn = <-r.idle:
+		if conn.IsClosed() || conn.PgConn().CheckConn() != nil {
+			r.drop(ctx, conn)
+			conn = nil
+		}
+	default:
+	}
+	if conn == nil {
+		var err error
+		if conn, err = pgx.ConnectConfig(ctx, r.config.Copy()); err != nil {
+			return fmt.Errorf("connect: %w", err)
+		}
+	}
+	err := work(conn)
+	if conn.IsClosed() || conn.PgConn().TxStatus() != 'I' {
+		r.drop(ctx, conn)
+		return err
+	}
+	r.idle <- conn // there is room: a connection for each slot
+	return err
+}
+
+func (r *reserve) drop(ctx context.Context, conn *pgx.Conn) {
+	_ = conn.Close(context.WithoutCancel(ctx)) // it is broken already
+}
+
+// close ends the idle connections.
+func (r *reserve) close(ctx context.Context) {
+	for {
+		select {
+		case conn := <-r.idle:
+			r.drop(ctx, conn)
+		default:
+			return
+		}
+	}
+}
