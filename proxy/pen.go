@@ -32,6 +32,7 @@ type pen struct {
 
 	permit    string
 	unsettled []int64 // accepted writes in the open transaction, in order
+	undone    []int64 // accepted writes that were rolled back in it
 	marks     []mark  // savepoints since the first of them
 }
 
@@ -98,14 +99,14 @@ func (p *pen) claimsQuery(message []byte) bool {
 	}
 	scope := p.watch.current.Load()
 	sieved := scope.sieve.MayChange(text) || len(p.prepared) > 0 && mayExecute(text)
-	if !sieved && len(p.unsettled) == 0 {
+	if !sieved && p.unbound() {
 		return false
 	}
 	query := string(text)
 	claimed := false
 	for _, e := range sqlstmt.Effects(query) {
 		p.learn(scope, query, e)
-		claimed = claimed || p.writes(scope, &e) || e.Control != sqlstmt.NoControl && len(p.unsettled) > 0
+		claimed = claimed || p.writes(scope, &e) || e.Control != sqlstmt.NoControl && !p.unbound()
 	}
 	return claimed
 }
@@ -262,7 +263,7 @@ func (p *pen) claimsExecute(message []byte) bool {
 	if b.effect.Control == sqlstmt.NoControl {
 		return p.writes(p.watch.current.Load(), &b.effect)
 	}
-	if len(p.unsettled) > 0 {
+	if !p.unbound() {
 		return true
 	}
 	p.block = blockAfter(b.effect.Control, p.block)
@@ -295,8 +296,14 @@ func (p *pen) synced() {
 	}
 }
 
+// unbound reports whether no accepted write waits for the end of the transaction.
+func (p *pen) unbound() bool { return len(p.unsettled)+len(p.undone) == 0 }
+
 // settle tells the writer what became of accepted writes.
 func (p *pen) settle(ctx context.Context, ids []int64, committed bool) {
+	if len(ids) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	for _, id := range ids {
@@ -308,8 +315,8 @@ func (p *pen) settle(ctx context.Context, ids []int64, committed bool) {
 
 // end settles what the session leaves behind: its backend has rolled back.
 func (p *pen) end(ctx context.Context) {
-	p.settle(ctx, p.unsettled, false)
-	p.unsettled = nil
+	p.settle(ctx, append(p.undone, p.unsettled...), false)
+	p.undone, p.unsettled = nil, nil
 	if p.permit != "" {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 		defer cancel()

@@ -445,7 +445,7 @@ func (t *takeover) query(message []byte) error {
 		return err
 	case t.void: // a Query ends the round, whatever came before it
 		return t.ready()
-	case !ok && len(t.pen.unsettled) == 0:
+	case !ok && t.pen.unbound():
 		t.toServer = pgwire.AppendQuery(t.toServer, text)
 		return t.flushServer()
 	}
@@ -512,7 +512,7 @@ func (t *takeover) execute(message []byte) error {
 	}
 	failed := t.failedBlock()
 	ok, err := t.open(false)
-	if err == nil && !ok && failed && len(t.pen.unsettled) > 0 {
+	if err == nil && !ok && failed && !t.pen.unbound() {
 		ok, err = t.settleEarlier(false)
 	}
 	switch {

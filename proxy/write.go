@@ -402,14 +402,16 @@ func (t *takeover) abandon() {
 	t.pen.unsettled, t.pen.marks = nil, nil
 }
 
-// settle tells the writer what has been decided. The client has its answer already.
+// settle tells the writer what has been decided. The client has its answer already. What is lost waits until the
+// client's transaction ends, which may hold locks on the very rows that are to be read again.
 func (t *takeover) settle() {
-	kept, lost := t.kept, t.lost
-	t.kept, t.lost = nil, nil
-	if len(kept)+len(lost) == 0 {
+	kept, lost := t.kept, append(t.pen.undone, t.lost...)
+	t.kept, t.lost, t.pen.undone = nil, nil, nil
+	t.pen.settle(t.ctx, kept, true)
+	if t.status != 'I' {
+		t.pen.undone = lost
 		return
 	}
-	t.pen.settle(t.ctx, kept, true)
 	t.pen.settle(t.ctx, lost, false)
 }
 

@@ -18,8 +18,10 @@ import (
 	"hubpg/hubapi"
 	"hubpg/internal/budget"
 	"hubpg/internal/config"
+	"hubpg/internal/mirror"
 	"hubpg/internal/status"
 	"hubpg/internal/telemetry"
+	"hubpg/internal/writeback"
 	"hubpg/materialize"
 	"hubpg/migrations"
 	"hubpg/proxy"
@@ -48,6 +50,7 @@ type App struct {
 	budget  *budget.Budget
 	hubspot *hubapi.Client // nil in a process that calls nobody
 	engine  *materialize.Engine
+	writer  *writeback.Writer // nil in a process that calls nobody
 	proxy   *proxy.Server
 	tuning  tuning
 }
@@ -111,6 +114,9 @@ func (a *App) Run(ctx context.Context) error {
 		g.Go(func() error { return a.budget.Run(run) })
 		g.Go(func() error { return a.followUsage(run) })
 		g.Go(func() error { return a.engine.Run(run) })
+	}
+	if a.writer != nil {
+		g.Go(func() error { return a.writer.Run(run) })
 	}
 	if a.proxy != nil {
 		server := a.proxy
@@ -199,14 +205,29 @@ func migrate(ctx context.Context, pool *pgxpool.Pool) error {
 
 // addEngine builds the engine for the account that the token belongs to.
 func (a *App) addEngine(ctx context.Context) error {
-	client, _, err := a.client(ctx)
+	client, account, err := a.client(ctx)
 	if err != nil {
+		return err
+	}
+	if err := a.addWriter(client, account); err != nil {
 		return err
 	}
 	a.engine, err = materialize.New(materialize.Config{
 		Pool: a.pool, Client: client, Schema: a.cfg.Schema, RowNotify: a.cfg.Notify == "rows",
 		SoftDeletes: a.cfg.Deletes == "soft",
 		Pace:        a.tuning.pace, Meter: meter{a.metrics}, Logger: a.log,
+	})
+	return err
+}
+
+// addWriter builds what sends the writes of the proxy's clients to HubSpot.
+func (a *App) addWriter(client *hubapi.Client, account hubapi.Account) (err error) {
+	notify := mirror.NotifyOff
+	if a.cfg.Notify == "rows" {
+		notify = mirror.NotifyRows
+	}
+	a.writer, err = writeback.New(writeback.Config{
+		Pool: a.pool, Client: client, PortalID: account.PortalID, Notify: notify, Logger: a.log,
 	})
 	return err
 }
@@ -272,10 +293,14 @@ func (a *App) knownAccount(ctx context.Context) (portal int64, zone string, err 
 }
 
 func (a *App) addProxy() (err error) {
+	var write proxy.Writer // a process that calls nobody leaves writes to the guard in the database, which refuses them
+	if a.writer != nil {
+		write = writer{a.writer}
+	}
 	a.proxy, err = proxy.New(proxy.Config{
 		Listen: a.cfg.Proxy.Listen, Upstream: a.cfg.Database.URL.Reveal(),
 		TLS:     proxy.TLS{CertFile: a.cfg.Proxy.TLSCert, KeyFile: a.cfg.Proxy.TLSKey},
-		Changes: a.pool, Schemas: []string{a.cfg.Schema}, DrainTimeout: a.tuning.drain, Logger: a.log,
+		Changes: a.pool, Writer: write, Schemas: []string{a.cfg.Schema}, DrainTimeout: a.tuning.drain, Logger: a.log,
 	})
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {
 		return listenError(err, "the proxy", a.cfg.Proxy.Listen, "--proxy-listen")
