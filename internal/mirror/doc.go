@@ -28,10 +28,11 @@
 // # Concurrency
 //
 // Each call locks its table with an advisory lock until the transaction ends, so appliers of one table take turns;
-// behind it, where needed, [Merges], then the association tables of the type.
-// The counter row of the log is locked last. A transaction that makes several calls must lock all their tables first
-// with [Applier.Lock], [Merges] included, must delete and merge before it does anything else (which locks the association tables too), and must
-// not touch the table's row of hubpg.objects before it has the table's lock. The isolation level must be read committed.
+// behind it, where needed, [Merges], then the association tables of the type. The counter row of the log is locked last.
+// A transaction that makes several calls must lock all their tables first with [Applier.Lock], [Merges] included where
+// they store records; must delete and merge before it does anything else, which locks the association tables too; and
+// must not touch the table's row of hubpg.objects before it has the table's lock. The isolation level must be read
+// committed.
 // An [Applier] and a [Mapper] have no state of their own and may be used concurrently.
 //
 // # Speed
