@@ -179,7 +179,8 @@ func edgeColumns(edges []Edge, from, goneB []int64) edgeArrays {
 	return e
 }
 
-// moveEdges stores the edges in one statement, whose parts all see the table as it was, and returns the events.
+// moveEdges stores the edges in one statement, whose parts all see the table as it was, and returns the events. Edges
+// that a client has committed since the ends were sorted are newer than this read and stay.
 func (a *Applier) moveEdges(ctx context.Context, tx pgx.Tx, b *AssociationBatch, table string, from []int64, e edgeArrays,
 	readAt time.Time, res *Result,
 ) ([]changes.Change, error) {
@@ -198,10 +199,10 @@ with incoming as materialized (
   select * from unnest($2::bigint[], $3::bigint[], $4::int[], $5::text[], $6::text[])
     as u(`+colA+`, `+colB+`, type_id, category, label)
 ), old as materialized (
-  select * from `+table+` where `+colA+` = any($1)
+  select * from `+table+` where `+colA+` = any($1) and _read_at <= $7
 ), gone as (
   delete from `+table+` t
-  where t.`+colA+` = any($1) and not exists (select from incoming n where `+key("n", "t")+`)
+  where t.`+colA+` = any($1) and t._read_at <= $7 and not exists (select from incoming n where `+key("n", "t")+`)
 ), put as (
   insert into `+table+` as t (`+colA+`, `+colB+`, type_id, category, label, _read_at)
   select `+colA+`, `+colB+`, type_id, category, label, $7 from incoming

@@ -35,6 +35,15 @@
 // committed.
 // An [Applier] and a [Mapper] have no state of their own and may be used concurrently.
 //
+// # Clients' writes
+//
+// Every table has triggers that refuse changes by anybody but an applier, which is the tables' owner with hubpg.applier
+// set, and a client whose statement the proxy performs (migrations/004_writes.sql has the protocol). Clients share the
+// tables' locks from the call to HubSpot to the end of the performance; appliers wait for them, and for rows that
+// clients have changed and not committed, at most ten seconds: the call then fails and the caller repeats it later. The
+// differences that clients commit wait in hubpg.write_changes until [Applier.Publish], or an applier of the table, moves
+// them into the log ahead of its own.
+//
 // # Speed
 //
 // Contacts with 60 typed columns into a fresh table, a transaction per page, against one COPY of the same rows into a

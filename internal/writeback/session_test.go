@@ -97,7 +97,12 @@ func (s *session) twice(ctx context.Context, sql string, args []any) (*result, e
 	s.a.must(err)
 	s.exec("rollback to savepoint hubpg_write")
 	if len(captured) == 0 {
-		return s.plain(ctx, sql, args)
+		res, err := s.plain(ctx, sql, args)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == writeback.CodeDirect {
+			s.exec("rollback to savepoint hubpg_write") // there is something to change by now
+			return s.twice(ctx, sql, args)
+		}
+		return res, err
 	}
 	names := map[string]bool{}
 	var tables []string
