@@ -87,6 +87,29 @@ func newDefinition(t *catalog.Table, properties []hubapi.Property, at time.Time)
 	return d
 }
 
+// denial is what HubSpot said when the token lacked the right to change a table.
+type denial struct {
+	flaws []*flaw
+	until time.Time
+}
+
+// deny remembers for a while that the token may not change a table.
+func (w *Writer) deny(table string, flaws []*flaw) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.denied[table] = denial{flaws: flaws, until: time.Now().Add(deniedFor)}
+}
+
+// denials returns why the token may not change a table, nil if nothing is known.
+func (w *Writer) denials(table string) []*flaw {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := w.denied[table]; time.Now().Before(d.until) {
+		return d.flaws
+	}
+	return nil
+}
+
 // required lists, for the types whose rule is known, groups of properties of which one has to be set to create a record.
 func required(objectType string) [][]string {
 	switch objectType {

@@ -117,6 +117,7 @@ func (w *Writer) plan(ctx context.Context, r *Request, fresh bool) (*plan, error
 				return nil, err
 			}
 			c.planRecord(p)
+			c.flaws = append(c.flaws, w.denials(t.Name)...)
 		} else {
 			return nil, fmt.Errorf("table %s.%s is not mirrored", row.Schema, row.Table)
 		}

@@ -330,3 +330,20 @@ func (a *account) eventually(what string, holds func() bool) {
 		}
 	}
 }
+
+func TestAMissingScopeIsToldWithItsRemedyAndRemembered(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	a.contact("one@example.com")
+	a.hub.WithholdScopes("crm.objects.contacts.write")
+	s := a.session()
+	e := s.refused("42501", "update hubspot.contacts set firstname = 'x'")
+	if !strings.Contains(e.Hint, "crm.objects.contacts.write") {
+		t.Errorf("hint: %q", e.Hint)
+	}
+	before := a.hub.Stats().ByFamily["write"]
+	if again := s.refused("42501", "delete from hubspot.contacts"); again.ID != 0 || a.hub.Stats().ByFamily["write"] != before {
+		t.Errorf("%+v after %d calls", again, a.hub.Stats().ByFamily["write"]-before)
+	}
+	a.agree("contacts", "firstname")
+}

@@ -37,7 +37,7 @@ func (r *reserve) with(ctx context.Context, work func(*pgx.Conn) error) error {
 	var conn *pgx.Conn
 	select {
 	case conn = <-r.idle:
-		if conn.IsClosed() || conn.PgConn().CheckConn() != nil {
+		if conn.IsClosed() || conn.Ping(ctx) != nil {
 			r.drop(ctx, conn)
 			conn = nil
 		}

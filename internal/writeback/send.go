@@ -167,6 +167,9 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 	case isA[*hubapi.AmbiguousError](err), ctx.Err() != nil:
 		lost = batch
 	default:
+		if isA[*hubapi.ScopeError](err) {
+			m.w.deny(batch[0].table(), flawsOf(err, nil))
+		}
 		for _, c := range batch {
 			c.flaws = append(c.flaws, flawsOf(err, c.def)...)
 		}

@@ -55,6 +55,7 @@ type Writer struct {
 	defs   map[string]*definition
 	edges  map[string]*edgeTypes
 	active map[int64]bool // writes that this process is carrying out
+	denied map[string]denial
 }
 
 // New returns a Writer. Its calls are of the class Writes.
@@ -67,7 +68,7 @@ func New(c Config) (*Writer, error) {
 		applier: mirror.NewApplier(mirror.Config{PortalID: c.PortalID, Notify: c.Notify}),
 		logger:  c.Logger, every: c.Every, keep: c.Keep,
 		wake: make(chan struct{}, 1),
-		defs: map[string]*definition{}, edges: map[string]*edgeTypes{}, active: map[int64]bool{},
+		defs: map[string]*definition{}, edges: map[string]*edgeTypes{}, active: map[int64]bool{}, denied: map[string]denial{},
 	}
 	if w.logger == nil {
 		w.logger = slog.New(slog.DiscardHandler)
