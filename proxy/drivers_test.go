@@ -444,6 +444,8 @@ func clientProgram(t testing.TB, name string) string {
 // pipelineThroughPgbench runs libpq's pipeline mode from several connections at once.
 func pipelineThroughPgbench(t *testing.T, s *scene, home string) {
 	path := clientProgram(t, "pgbench")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	script := filepath.Join(t.TempDir(), "pipeline.sql")
 	text := `\startpipeline
 begin;
@@ -457,7 +459,7 @@ select 1;
 		t.Fatalf("write script: %v", err)
 	}
 	for _, mode := range []string{"extended", "prepared"} {
-		cmd := osexec.CommandContext(deadline(t), path, "-n", "-M", mode, "-c", "4", "-t", "100", "-f", script)
+		cmd := osexec.CommandContext(ctx, path, "-n", "-M", mode, "-c", "4", "-t", "100", "-f", script)
 		cmd.Env = s.environment(home)
 		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("400/400")) {
 			t.Errorf("%s: %v\n%s", mode, err, out)
