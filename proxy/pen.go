@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"hubpg/internal/pgwire"
@@ -43,6 +44,9 @@ func (s *Server) newPen(v *session) *pen {
 	}
 	return &pen{session: v, writer: s.config.Writer, watch: s.watch}
 }
+
+// pathWords are words one of which every statement that changes the search path holds.
+var pathWords = [...]string{"search_path", "reset", "discard", "schema", "role", "authorization"}
 
 // sentence is a statement that the client has prepared.
 type sentence struct {
@@ -103,12 +107,27 @@ func (p *pen) claimsQuery(message []byte) bool {
 		return false
 	}
 	query := string(text)
+	p.follow(query)
 	claimed := false
 	for _, e := range sqlstmt.Effects(query) {
 		p.learn(scope, query, e)
 		claimed = claimed || p.writes(scope, &e) || e.Control != sqlstmt.NoControl && !p.unbound()
 	}
 	return claimed
+}
+
+// follow forgets what names meant when a text may change the search path. One that does so behind the proxy's back
+// costs a rehearsal of a statement on somebody's own table, or brings up the guard.
+func (p *pen) follow(text string) {
+	if len(p.resolved) == 0 {
+		return
+	}
+	text = strings.ToLower(text)
+	for _, word := range pathWords {
+		if strings.Contains(text, word) {
+			clear(p.resolved)
+		}
+	}
 }
 
 // mayExecute is a cheap test for EXECUTE as the first word of one of the statements.
@@ -183,6 +202,7 @@ func (p *pen) parse(message []byte) {
 		return
 	}
 	query := string(text)
+	p.follow(query)
 	effects := sqlstmt.Effects(query)
 	if len(effects) != 1 {
 		return // Postgres refuses to prepare it

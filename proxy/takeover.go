@@ -510,9 +510,8 @@ func (t *takeover) execute(message []byte) error {
 	if len(rest) != 4 {
 		return t.pass(message)
 	}
-	failed := t.failedBlock()
 	ok, err := t.open(false)
-	if err == nil && !ok && failed && !t.pen.unbound() {
+	if err == nil && !ok && !t.void && !t.pen.unbound() { // in a failed block that has to be ended
 		ok, err = t.settleEarlier(false)
 	}
 	switch {
@@ -531,12 +530,6 @@ func (t *takeover) execute(message []byte) error {
 	}
 	t.void = !ok
 	return err
-}
-
-func (t *takeover) failedBlock() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.ledger.ready == 'E'
 }
 
 func blockAsKnown(status byte) blockState {

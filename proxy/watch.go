@@ -235,7 +235,7 @@ func (s *scope) changes(body string) bool {
 }
 
 func (s *scope) build() {
-	var tables, functions []string
+	tables, functions := slices.Clone(pathWords[:]), []string{}
 	for name := range s.schemas {
 		tables = append(tables, name)
 	}

@@ -1,0 +1,276 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"hubpg/proxy"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// rounds sends statements as libpq's pipeline mode does and returns what came back.
+func rounds(t *testing.T, conn *pgx.Conn, statements ...string) (got []string) {
+	t.Helper()
+	pipe := conn.PgConn().StartPipeline(deadline(t))
+	for _, sql := range statements {
+		var err error
+		switch sql {
+		case "sync":
+			err = pipe.Sync()
+		case "flush":
+			pipe.SendFlushRequest()
+			err = pipe.Flush()
+		default:
+			pipe.SendQueryParams(sql, nil, nil, nil, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for {
+		r, err := pipe.GetResults()
+		if err != nil {
+			e, ok := err.(*pgconn.PgError)
+			if !ok {
+				t.Fatalf("after %v: %v", got, err)
+			}
+			got = append(got, e.Code)
+			continue
+		}
+		switch r := r.(type) {
+		case nil:
+			if err := pipe.Close(); err != nil {
+				t.Fatalf("after %v: %v", got, err)
+			}
+			return got
+		case *pgconn.ResultReader:
+			tag, err := r.Close()
+			if e, ok := err.(*pgconn.PgError); ok {
+				got = append(got, e.Code)
+			} else if err != nil {
+				t.Fatalf("after %v: %v", got, err)
+			} else {
+				got = append(got, tag.String())
+			}
+		case *pgconn.PipelineSync:
+			got = append(got, string(conn.PgConn().TxStatus()))
+		}
+	}
+}
+
+func TestBlocksAreRecognizedWhereverTheyBegin(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("rounds@example.com")
+	conn := c.session(nil)
+	set := func(name string) string {
+		return fmt.Sprintf("update contacts set firstname = '%s' where id = %d", name, id)
+	}
+	bad := fmt.Sprintf("update contacts set hs_lead_status = 'nonsense' where id = %d", id)
+	for _, test := range []struct {
+		send []string
+		want string
+		name string // in HubSpot and in the table afterwards
+	}{
+		{[]string{"begin", set("A"), "sync"}, "[BEGIN UPDATE 1 T]", ""},
+		{[]string{set("B"), "commit", "select 1", "sync"}, "[UPDATE 1 COMMIT SELECT 1 I]", "B"},
+		{[]string{"begin", set("C"), "commit", set("D"), "sync"}, "[BEGIN UPDATE 1 COMMIT UPDATE 1 I]", "D"},
+		{[]string{"begin", set("E"), "rollback", "sync"}, "[BEGIN UPDATE 1 ROLLBACK I]", "E"},
+		{[]string{set("F"), "begin", set("G"), "sync", "commit", "sync"}, "[UPDATE 1 BEGIN UPDATE 1 T COMMIT I]", "G"},
+		{[]string{set("H"), "select 1", "flush", "select 2", "sync"}, "[UPDATE 1 SELECT 1 SELECT 1 I]", "H"},
+		{[]string{"select 1", bad, "select 2", "sync", "select 3", "sync"}, "[SELECT 1 22P02 I SELECT 1 I]", "H"},
+		{[]string{"select 1/0", set("Z"), "sync"}, "[22012 I]", "H"},
+		{[]string{set("J"), "select 1/0", set("Z"), "sync", "select 1", "sync"}, "[UPDATE 1 22012 I SELECT 1 I]", "J"},
+		{[]string{"begin", bad, set("Z"), "sync", "rollback", "sync"}, "[BEGIN 22P02 E ROLLBACK I]", "J"},
+		{[]string{"begin", set("K"), "select 1/0", "sync", "rollback", "sync"}, "[BEGIN UPDATE 1 22012 E ROLLBACK I]", "K"},
+		{[]string{"begin", set("L"), "savepoint a", set("M"), "rollback to a", "release a", "commit", "sync"},
+			"[BEGIN UPDATE 1 SAVEPOINT UPDATE 1 ROLLBACK RELEASE COMMIT I]", "M"},
+		{[]string{"begin", set("N"), "prepare transaction 'x'", "sync", "rollback", "sync"}, "[BEGIN UPDATE 1 0A000 E ROLLBACK I]", "N"},
+	} {
+		got := fmt.Sprint(rounds(t, conn, test.send...))
+		if got != test.want {
+			t.Errorf("%v:\ngot  %s\nwant %s", test.send, got, test.want)
+		}
+		if test.name == "" {
+			continue
+		}
+		if name := c.hubspot("contacts", id, "firstname"); name != test.name {
+			t.Errorf("%v: HubSpot has %q, want %q", test.send, name, test.name)
+		}
+		eventually(t, fmt.Sprintf("the table has %q after %v", test.name, test.send), func() bool {
+			return value[string](t, conn, "select firstname from contacts where id = $1", id) == test.name
+		})
+	}
+}
+
+func TestAPortalMayBeReadInPieces(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	for n := range 5 {
+		c.contact(fmt.Sprintf("piece%d@example.com", n))
+	}
+	conn := c.session(nil)
+	exec(t, conn, "begin")
+	front := conn.PgConn().Frontend()
+	front.Send(&pgproto3.Parse{Name: "s", Query: "update contacts set firstname = 'piece' returning id"})
+	front.Send(&pgproto3.Bind{DestinationPortal: "p", PreparedStatement: "s"})
+	front.Send(&pgproto3.Execute{Portal: "p", MaxRows: 2})
+	front.Send(&pgproto3.Execute{Portal: "p", MaxRows: 2})
+	front.Send(&pgproto3.Execute{Portal: "p", MaxRows: 2})
+	front.Send(&pgproto3.Close{ObjectType: 'P', Name: "p"})
+	front.Send(&pgproto3.Sync{})
+	if err := front.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	for {
+		m, err := front.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch m := m.(type) {
+		case *pgproto3.DataRow:
+			got += "D"
+		case *pgproto3.PortalSuspended:
+			got += "s"
+		case *pgproto3.CommandComplete:
+			got += " " + string(m.CommandTag) + " "
+		case *pgproto3.CloseComplete:
+			got += "3"
+		case *pgproto3.ErrorResponse:
+			t.Fatal(m.Message)
+		}
+		if _, ready := m.(*pgproto3.ReadyForQuery); ready {
+			break
+		}
+	}
+	if want := "DDsDDsD UPDATE 1 3"; got != want && got != "DDsDDsD UPDATE 5 3" {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	exec(t, conn, "commit")
+	c.agree("contacts", "firstname")
+}
+
+func TestViewsAndTriggersOfTheUserWriteToo(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("view@example.com")
+	admin := c.db.AdminConn(t)
+	for _, sql := range []string{
+		"create view app.people as select id, email, firstname from hubspot.contacts",
+		"create table app.purchases (contact bigint, what text)",
+		`create function app.flag() returns trigger language plpgsql as $$
+begin update hubspot.contacts set firstname = new.what where id = new.contact; return new; end $$`,
+		"create trigger flag after insert on app.purchases for each row execute function app.flag()",
+		"grant all on app.people, app.purchases to app",
+	} {
+		exec(t, admin, sql)
+	}
+	conn := c.session(nil)
+	eventually(t, "the proxy knows the view", func() bool {
+		_, err := conn.Exec(deadline(t), "update app.people set firstname = 'Viewed' where id = $1", id)
+		return err == nil
+	})
+	if got := c.hubspot("contacts", id, "firstname"); got != "Viewed" {
+		t.Errorf("HubSpot has %q", got)
+	}
+	eventually(t, "the proxy knows the trigger", func() bool {
+		_, err := conn.Exec(deadline(t), "insert into app.purchases values ($1, 'Bought')", id)
+		return err == nil
+	})
+	if got := c.hubspot("contacts", id, "firstname"); got != "Bought" {
+		t.Errorf("HubSpot has %q", got)
+	}
+	if got := value[int64](t, conn, "select count(*) from app.purchases"); got != 1 {
+		t.Errorf("%d purchases", got)
+	}
+	c.agree("contacts", "firstname")
+}
+
+func TestTheSearchPathDecidesAndMayChange(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("path@example.com")
+	conn := c.session(func(cfg *pgx.ConnConfig) { cfg.RuntimeParams["search_path"] = "app" })
+	exec(t, conn, "create table app.contacts (id bigint, firstname text)")
+	exec(t, conn, "update contacts set firstname = 'mine'")
+	exec(t, conn, "set search_path = hubspot")
+	if tag := exec(t, conn, "update contacts set firstname = 'theirs' where id = $1", id); tag.String() != "UPDATE 1" {
+		t.Errorf("tag %s", tag)
+	}
+	if got := c.hubspot("contacts", id, "firstname"); got != "theirs" {
+		t.Errorf("HubSpot has %q", got)
+	}
+}
+
+func TestABackendThatDiesTakesItsSessionAlong(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("dies@example.com")
+	conn := c.session(nil)
+	c.writer.mu.Lock()
+	hold := make(chan struct{})
+	c.writer.hold, c.writer.entered = hold, make(chan struct{}, 1)
+	c.writer.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), "update contacts set firstname = 'Dead' where id = $1", id)
+		done <- err
+	}()
+	<-c.writer.entered
+	admin := c.db.AdminConn(t)
+	exec(t, admin, "select pg_terminate_backend($1, 5000)", int32(conn.PgConn().PID()))
+	close(hold)
+	if err := <-done; err == nil {
+		t.Error("the statement succeeded")
+	}
+	eventually(t, "the write is settled as lost", func() bool {
+		for _, committed := range c.writer.settlements() {
+			return !committed
+		}
+		return false
+	})
+	eventually(t, "the table follows HubSpot", func() bool {
+		var name string
+		err := c.pool.QueryRow(deadline(t), "select firstname from hubspot.contacts where id = $1", id).Scan(&name)
+		return err == nil && name == "Dead"
+	})
+	c.writer.mu.Lock()
+	c.writer.hold, c.writer.entered = nil, nil
+	c.writer.mu.Unlock()
+}
+
+func TestDrainLetsAWriteFinishAndForceEndsIt(t *testing.T) {
+	t.Parallel()
+	for _, finishes := range []bool{true, false} {
+		c := newCRM(t, func(cfg *proxy.Config) { cfg.DrainTimeout = 500 * time.Millisecond })
+		id := c.contact("drain@example.com")
+		conn := c.session(nil)
+		c.writer.mu.Lock()
+		hold := make(chan struct{})
+		c.writer.hold, c.writer.entered = hold, make(chan struct{}, 1)
+		c.writer.mu.Unlock()
+		done := make(chan error, 1)
+		go func() {
+			_, err := conn.Exec(context.Background(), "update contacts set firstname = 'Drained' where id = $1", id)
+			done <- err
+		}()
+		<-c.writer.entered
+		stopped := make(chan error, 1)
+		go func() { stopped <- c.stop() }()
+		if finishes {
+			close(hold)
+		}
+		if err := <-done; (err == nil) != finishes {
+			t.Errorf("finishes %v: %v", finishes, err)
+		}
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	}
+}
