@@ -161,5 +161,5 @@ func jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}
-	return d - d/5 + rand.N(2*d/5+1) //nolint:gosec // spreads load, decides nothing
+	return d - d/5 + rand.N(2*d/5+1)
 }

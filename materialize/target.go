@@ -125,7 +125,7 @@ func (e *Engine) target(ctx context.Context, name string) (*target, error) {
 	}
 	number, ok := c.numbers[name]
 	if !ok {
-		number = uint8(len(c.numbers) % 255) //nolint:gosec // below 255
+		number = uint8(len(c.numbers) % 255)
 		c.numbers[name] = number
 	}
 	t := newTarget(table, number)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"sync"
 	"testing"
@@ -44,6 +45,7 @@ type scribe struct {
 	mu      sync.Mutex // guards below
 	asked   []proxy.WriteRequest
 	settled map[int64]bool
+	took    time.Duration // the last Write
 	hold    chan struct{} // if set, Write waits for it or for its context
 	entered chan struct{} // if set, told when Write begins
 }
@@ -70,7 +72,11 @@ func (s *scribe) Write(ctx context.Context, r proxy.WriteRequest) (proxy.WriteRe
 	for _, row := range r.Rows {
 		in.Rows = append(in.Rows, writeback.Row(row))
 	}
+	start := time.Now()
 	out, err := s.Writer.Write(ctx, in)
+	s.mu.Lock()
+	s.took = time.Since(start)
+	s.mu.Unlock()
 	result := proxy.WriteResult{ID: out.ID, Answers: out.Answers}
 	for _, n := range out.Notices {
 		result.Notices = append(result.Notices, proxy.WriteNotice(n))
@@ -97,14 +103,18 @@ func (s *scribe) requests() []proxy.WriteRequest {
 	return append([]proxy.WriteRequest(nil), s.asked...)
 }
 
+// spent is how long the last Write took.
+func (s *scribe) spent() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.took
+}
+
+// settlements returns what became of the writes settled so far.
 func (s *scribe) settlements() map[int64]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[int64]bool{}
-	for id, ok := range s.settled {
-		out[id] = ok
-	}
-	return out
+	return maps.Clone(s.settled)
 }
 
 // newCRM mirrors an empty account and serves it. change may alter the proxy's configuration.

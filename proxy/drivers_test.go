@@ -285,7 +285,7 @@ func talkThroughPQ(t *testing.T, s *scene) {
 		if err != nil {
 			return err
 		}
-		defer tx.Rollback() //nolint:errcheck // no error after a commit is of interest
+		defer tx.Rollback()
 		in, err := tx.PrepareContext(deadline(t), pq.CopyIn("t", "id", "name"))
 		if err != nil {
 			return err

@@ -49,7 +49,7 @@ ignore_startup_parameters = extra_float_digits
 log_connections = 0
 log_disconnections = 0
 `, db.Cluster.Port(), pgtest.Owner, port)
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil { //nolint:gosec // read by the server's user; no secret
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		b.Fatalf("write configuration: %v", err)
 	}
 	var log bytes.Buffer

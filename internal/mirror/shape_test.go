@@ -45,9 +45,9 @@ func TestRenamedColumnKeepsItsValuesAndItsName(t *testing.T) {
 	m.put(table, at(1), filled(table, at(0), values))
 	m.exec("create view people as select email from hubspot.contacts")
 
-	table = m.shape(m.mapper.RenameColumn(t.Context(), m.pool, "contacts", "email", "mail"), def)
-	table = m.shape(m.mapper.RenameColumn(t.Context(), m.pool, "contacts", "score", "points"), def)
-	table = m.shape(m.mapper.RenameColumn(t.Context(), m.pool, "contacts", "extra", "rest"), def)
+	m.shape(m.mapper.RenameColumn(t.Context(), m.pool, "contacts", "email", "mail"), def)
+	m.shape(m.mapper.RenameColumn(t.Context(), m.pool, "contacts", "score", "points"), def)
+	m.shape(m.mapper.RenameColumn(t.Context(), m.pool, "contacts", "extra", "rest"), def)
 	table = m.shape(m.mapper.RenameColumn(t.Context(), m.pool, "contacts", "lastmodifieddate", "touched"), def)
 	if got := m.text("select concat_ws(' ', mail, _unparsed, _overflow) from hubspot.contacts"); got != `a@example.com {"points": "many"} {"rest": 7}` {
 		t.Errorf("row is %s", got)

@@ -110,27 +110,33 @@ func TestEffectsSplitsAsPostgresDoes(t *testing.T) {
 	cases := map[string][]told{
 		`;; select 1 ; -- end` + "\n;": {{Text: "select 1"}},
 		`begin; update a set b = ';' ; commit and chain;`: {
-			{Text: "begin", Control: sqlstmt.Begin}, {Text: "update a set b = ';'", Targets: "a"},
+			{Text: "begin", Control: sqlstmt.Begin},
+			{Text: "update a set b = ';'", Targets: "a"},
 			{Text: "commit and chain", Control: sqlstmt.Commit},
 		},
 		`savepoint "A b"; rollback work to savepoint "A b"; release A; abort; end; start transaction read only`: {
 			{Text: `savepoint "A b"`, Control: sqlstmt.Savepoint, Point: "A b"},
 			{Text: `rollback work to savepoint "A b"`, Control: sqlstmt.RollbackTo, Point: "A b"},
 			{Text: `release A`, Control: sqlstmt.Release, Point: "a"},
-			{Text: "abort", Control: sqlstmt.Rollback}, {Text: "end", Control: sqlstmt.Commit},
+			{Text: "abort", Control: sqlstmt.Rollback},
+			{Text: "end", Control: sqlstmt.Commit},
 			{Text: "start transaction read only", Control: sqlstmt.Begin},
 		},
 		`prepare transaction 'x'; commit prepared 'x'; rollback prepared 'x'`: {
-			{Text: "prepare transaction 'x'", Control: sqlstmt.PrepareTwice}, {Text: "commit prepared 'x'"},
+			{Text: "prepare transaction 'x'", Control: sqlstmt.PrepareTwice},
+			{Text: "commit prepared 'x'"},
 			{Text: "rollback prepared 'x'"},
 		},
 		`prepare P (int) as update a set b = $1; execute p(1); explain analyze execute p(2)`: {
 			{Text: "prepare P (int) as update a set b = $1", Targets: "a", Prepares: "p"},
-			{Text: "execute p(1)", Executes: "p"}, {Text: "explain analyze execute p(2)", Executes: "p"},
+			{Text: "execute p(1)", Executes: "p"},
+			{Text: "explain analyze execute p(2)", Executes: "p"},
 		},
 		`select f(1), g(2); call x.f(); do $a$ begin f(); end $a$; copy t from stdin`: {
-			{Text: "select f(1), g(2)", Calls: "f"}, {Text: "call x.f()", Calls: "x.f"},
-			{Text: "do $a$ begin f(); end $a$", Body: true}, {Text: "copy t from stdin", Targets: "t", CopyIn: true},
+			{Text: "select f(1), g(2)", Calls: "f"},
+			{Text: "call x.f()", Calls: "x.f"},
+			{Text: "do $a$ begin f(); end $a$", Body: true},
+			{Text: "copy t from stdin", Targets: "t", CopyIn: true},
 		},
 		`create function h() returns int begin atomic select case when true then 1 end; select 2; end; select 3`: {
 			{Text: `create function h() returns int begin atomic select case when true then 1 end; select 2; end`},

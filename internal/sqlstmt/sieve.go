@@ -88,11 +88,8 @@ func onlySelects(text []byte) bool {
 			return false
 		}
 	}
-	semicolon := bytes.IndexByte(text, ';')
-	if semicolon < 0 {
-		return true
-	}
-	for _, c := range text[semicolon+1:] {
+	_, rest, _ := bytes.Cut(text, []byte{';'})
+	for _, c := range rest {
 		if !isSpace(c) {
 			return false
 		}
