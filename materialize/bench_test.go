@@ -18,13 +18,10 @@ import (
 	"hubpg/materialize"
 )
 
-// guard is how unevenly calls may travel to a server on the same machine.
-const guard = 50 * time.Millisecond
-
 // budgeted makes cfg draw on a budget with a share of the account's quota.
 func (w *world) budgeted(cfg *materialize.Config, share float64) *budget.Budget {
 	w.t.Helper()
-	b := budget.New(cfg.Pool, budget.Config{PortalID: sandbox.DefaultPortalID, Share: share, Burst: 190, Association: 150, Guard: guard})
+	b := budget.New(cfg.Pool, budget.Config{PortalID: sandbox.DefaultPortalID, Share: share, Burst: 190, Association: 150})
 	client, err := hubapi.New(w.url, hubapi.StaticToken("sandbox"), hubapi.WithLimiter(b))
 	w.must(err)
 	cfg.Client = client

@@ -69,7 +69,7 @@ const (
 func (e *Engine) workers() map[string]river.QueueConfig {
 	return map[string]river.QueueConfig{
 		queue(e.portal, LaneFollow):   {MaxWorkers: 64},
-		queue(e.portal, LaneBackfill): {MaxWorkers: 4},
+		queue(e.portal, LaneBackfill): {MaxWorkers: 8},
 		queue(e.portal, LaneArchived): {MaxWorkers: 4},
 	}
 }

@@ -20,12 +20,21 @@ type step struct {
 	phase    string // of the table, at the last commit
 }
 
+// longSteps is how many times longer than others a lane may work that reads a whole table: the end of each step costs a
+// moment in which its share of the quota goes unused.
+const longSteps = 4
+
 func newStep(e *Engine, a laneArgs) *step {
+	lasting := e.cfg.Pace.Step
+	switch a.Lane {
+	case LaneBackfill, LaneFill, LanePairs:
+		lasting = min(longSteps*lasting, jobTimeout/2)
+	}
 	return &step{
 		e:        e,
 		args:     a,
 		client:   e.cfg.Client.As(a.Lane.class()),
-		deadline: time.Now().Add(e.cfg.Pace.Step),
+		deadline: time.Now().Add(lasting),
 	}
 }
 

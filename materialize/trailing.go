@@ -18,12 +18,13 @@ type trailingPosition struct {
 
 // trailing re-reads the last hour, and what has become an hour old since the pass before: HubSpot's index may show a
 // change late, and what it shows near now is neither ordered nor complete. Every instant is read again at least once when it
-// is older than Pace.Settle; until then the table counts as verified, from then on as settled.
+// is older than Pace.Settle; until then the table counts as verified, from then on as settled. The passes go on while the
+// table is being filled, because changes are followed then already.
 func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 	pace := s.e.cfg.Pace
-	t, err := s.liveTarget(ctx)
-	if err != nil || t == nil {
-		return pace.waitForLife(), err
+	t, err := s.target(ctx)
+	if err != nil {
+		return 0, err
 	}
 	var p trailingPosition
 	c, err := s.load(ctx, &p)
@@ -31,16 +32,16 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	now := time.Now()
+	if c.revision == 0 { // nothing has been followed yet that could have been missed
+		p = trailingPosition{Began: now, Due: now.Add(jitter(pace.Trailing))}
+		return time.Until(p.Due), s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
+	}
 	if wait := p.Due.Sub(now); wait > 0 {
 		return wait, nil
 	}
-	if p.At >= p.To { // a new pass
-		from := now.Add(-pace.Settle - clockSkew)
-		if !p.Began.IsZero() && p.Began.Before(now) {
-			// Whatever was younger than Settle when the last pass began has to be read once more.
-			from = p.Began.Add(-pace.Settle - clockSkew)
-		}
-		p = trailingPosition{At: from.UnixMilli(), To: now.Add(clockSkew).UnixMilli(), Began: now}
+	if p.At >= p.To { // a new pass: whatever was younger than Settle when the last one began has to be read once more
+		from := min(p.Began.UnixMilli(), now.UnixMilli()) - (pace.Settle + clockSkew).Milliseconds()
+		p = trailingPosition{At: from, To: now.Add(clockSkew).UnixMilli(), Began: now}
 	}
 	finished := false
 	err = s.walk(ctx, t, window{p.At, p.To}, p.Tie, func(part part, hits []hit, last bool) error {
@@ -55,7 +56,7 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 		if finished = last; last {
 			m.settled = p.Began.Add(-pace.Settle)
 			// A pass that takes long may not take the sweeps' whole share.
-			p.Due = time.Now().Add(max(pace.Trailing, 4*time.Since(p.Began)))
+			p.Due = time.Now().Add(jitter(max(pace.Trailing, restFactor*time.Since(p.Began))))
 		}
 		return s.refresh(ctx, t, ids, changes.Trailing, m)
 	})
