@@ -42,12 +42,12 @@ type crm struct {
 type scribe struct {
 	*writeback.Writer
 
-	mu      sync.Mutex // guards below
-	asked   []proxy.WriteRequest
-	settled map[int64]bool
-	took    time.Duration // the last Write
-	hold    chan struct{} // if set, Write waits for it or for its context
-	entered chan struct{} // if set, told when Write begins
+	mu             sync.Mutex // guards below
+	asked          []proxy.WriteRequest
+	settled        map[int64]bool
+	took, settling time.Duration // of the last Write and Settle
+	hold           chan struct{} // if set, Write waits for it or for its context
+	entered        chan struct{} // if set, told when Write begins
 }
 
 func (s *scribe) Write(ctx context.Context, r proxy.WriteRequest) (proxy.WriteResult, error) {
@@ -89,9 +89,11 @@ func (s *scribe) Write(ctx context.Context, r proxy.WriteRequest) (proxy.WriteRe
 }
 
 func (s *scribe) Settle(ctx context.Context, id int64, committed bool) error {
+	start := time.Now()
 	err := s.Writer.Settle(ctx, id, committed)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.settling = time.Since(start)
 	s.settled[id] = committed
 	return err
 }

@@ -31,6 +31,7 @@ type pen struct {
 	resolved map[string]bool      // names without schema: do they mean a mirrored table?
 	block    blockState           // of the present round
 
+	settling  chan struct{} // size 1: committed writes are being settled
 	permit    string
 	unsettled []int64 // accepted writes in the open transaction, in order
 	undone    []int64 // accepted writes that were rolled back in it
@@ -42,7 +43,7 @@ func (s *Server) newPen(v *session) *pen {
 	if s.watch == nil || databaseOf(v) != s.watch.pool.Config().ConnConfig.Database {
 		return nil
 	}
-	return &pen{session: v, writer: s.config.Writer, watch: s.watch}
+	return &pen{session: v, writer: s.config.Writer, watch: s.watch, settling: make(chan struct{}, 1)}
 }
 
 // pathWords are words one of which every statement that changes the search path holds.
@@ -331,6 +332,19 @@ func (p *pen) settle(ctx context.Context, ids []int64, committed bool) {
 			p.session.log.Error("settle a write; it will be resolved later", "write", id, "committed", committed, "error", err)
 		}
 	}
+}
+
+// settleBehind tells the writer of committed writes while the session goes on, one lot at a time.
+func (p *pen) settleBehind(ctx context.Context, ids []int64) {
+	if len(ids) == 0 {
+		return
+	}
+	p.settling <- struct{}{}
+	p.session.workers.Go(func() {
+		defer p.session.recover()
+		defer func() { <-p.settling }()
+		p.settle(ctx, ids, true)
+	})
 }
 
 // end settles what the session leaves behind: its backend has rolled back.

@@ -403,11 +403,12 @@ func (t *takeover) abandon() {
 }
 
 // settle tells the writer what has been decided. The client has its answer already. What is lost waits until the
-// client's transaction ends, which may hold locks on the very rows that are to be read again.
+// client's transaction ends, which may hold locks on the very rows that are to be read again; then the session's next
+// statement waits for it, to see what HubSpot has.
 func (t *takeover) settle() {
 	kept, lost := t.kept, append(t.pen.undone, t.lost...)
 	t.kept, t.lost, t.pen.undone = nil, nil, nil
-	t.pen.settle(t.ctx, kept, true)
+	t.pen.settleBehind(t.ctx, kept)
 	if t.status != 'I' {
 		t.pen.undone = lost
 		return
