@@ -269,14 +269,12 @@ func talkThroughPQ(t *testing.T, s *scene) {
 	if err != nil {
 		t.Fatalf("prepare: %v", err)
 	}
+	defer twice.Close()
 	for i := range 5 {
 		var got int
 		if err := twice.QueryRowContext(deadline(t), i).Scan(&got); err != nil || got != 2*i {
 			t.Errorf("prepared: %d, %v", got, err)
 		}
-	}
-	if err := twice.Close(); err != nil {
-		t.Errorf("close statement: %v", err)
 	}
 
 	do("create temp table t (id int primary key, name text)")

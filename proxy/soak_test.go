@@ -40,7 +40,7 @@ func (f *fragile) Write(p []byte) (int, error) {
 	// Cut inside the write, so that the server sees part of a message.
 	if left := f.left.Load(); int64(len(p)) > left {
 		n, _ := f.Conn.Write(p[:max(left, 0)]) // the connection is to break
-		f.Conn.Close()
+		f.Close()
 		return n, net.ErrClosed
 	}
 	n, err := f.Conn.Write(p)
@@ -50,7 +50,7 @@ func (f *fragile) Write(p []byte) (int, error) {
 
 func (f *fragile) spend(n int) {
 	if f.left.Add(-int64(n)) <= 0 {
-		f.Conn.Close()
+		f.Close()
 	}
 }
 
