@@ -93,6 +93,9 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuni
 		}
 	}
 	if cfg.Role.Proxies() {
+		if err := a.addProxyWriter(ctx); err != nil {
+			return nil, err
+		}
 		if err := a.addProxy(); err != nil {
 			return nil, err
 		}
@@ -110,8 +113,10 @@ func (a *App) Run(ctx context.Context) error {
 		a.http = nil // serveHTTP closes it
 		g.Go(func() error { return serveHTTP(run, listener, a.handler()) })
 	}
-	if a.engine != nil {
+	if a.budget != nil {
 		g.Go(func() error { return a.budget.Run(run) })
+	}
+	if a.engine != nil {
 		g.Go(func() error { return a.followUsage(run) })
 		g.Go(func() error { return a.engine.Run(run) })
 	}
@@ -218,6 +223,18 @@ func (a *App) addEngine(ctx context.Context) error {
 		Pace:        a.tuning.pace, Meter: meter{a.metrics}, Logger: a.log,
 	})
 	return err
+}
+
+// addProxyWriter gives a process that only serves clients a writer, if it has been given what it needs to call HubSpot.
+func (a *App) addProxyWriter(ctx context.Context) error {
+	if a.writer != nil || a.cfg.HubSpot.Token == "" && !a.cfg.HubSpot.Connects() {
+		return nil
+	}
+	client, account, err := a.client(ctx)
+	if err != nil {
+		return err
+	}
+	return a.addWriter(client, account)
 }
 
 // addWriter builds what sends the writes of the proxy's clients to HubSpot.
