@@ -58,8 +58,10 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 		}
 		p.Next = ids[len(ids)-1] + 1
 		p.Rows += int64(len(ids))
-		batch := &mirror.Batch{Table: t.table, Columns: columns, ReadAt: readAt, Source: changes.Schema,
-			Quiet: !s.e.cfg.BackfillEvents}
+		batch := &mirror.Batch{
+			Table: t.table, Columns: columns, ReadAt: readAt, Source: changes.Schema,
+			Quiet: !s.e.cfg.BackfillEvents,
+		}
 		for i := range records {
 			batch.Rows = append(batch.Rows, row(&records[i]))
 		}
