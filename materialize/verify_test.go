@@ -187,8 +187,11 @@ func verifySamples(t *testing.T, w *world) {
 		t.Errorf("a sample finds %+v", r)
 	}
 	w.exec("update hubspot.contacts set firstname = 'someone'")
-	if report, err = materialize.Verify(t.Context(), cfg); err != nil || report.Tables[0].Different != 3 {
-		t.Errorf("a sample of 3 finds %+v, %v", report, err)
+	report, err = materialize.Verify(t.Context(), cfg)
+	w.must(err)
+	// The sample may hold the missing record, which then is no different one.
+	if n := report.Tables[0].Different; n != 3 && n != 2 {
+		t.Errorf("a sample of 3 finds %+v", report)
 	}
 }
 

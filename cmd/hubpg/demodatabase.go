@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -38,18 +36,10 @@ func startDatabase(ctx context.Context, h *home, scr *screen) (*pgtest.Cluster, 
 	}
 	scr.say("starting Postgres %s in %s", bin.Version, dir)
 	cfg := pgtest.ClusterConfig{
-		Dir: dir, Bin: bin.Dir, HBA: demoHBA, Durable: true,
+		Dir: dir, Bin: bin.Dir, HBA: demoHBA, Durable: true, Prefer: demoPort,
 		Settings: map[string]string{"shared_buffers": "64MB", "synchronous_commit": "off"},
 	}
-	if portFree(ctx, demoPort) {
-		cfg.Port = demoPort
-	}
 	return pgtest.Start(ctx, cfg)
-}
-
-func portFree(ctx context.Context, port int) bool {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	return err == nil && l.Close() == nil
 }
 
 // prepareDatabase makes role and database unless they are there, and returns the database's address. A mirror that

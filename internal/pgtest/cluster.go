@@ -26,6 +26,7 @@ type ClusterConfig struct {
 	Dir       string            // the data directory, made when missing or empty; required
 	Bin       string            // directory of the binaries; default: what [FindBinaries] finds
 	Port      int               // on 127.0.0.1; default: a free one, kept over restarts
+	Prefer    int               // without Port: the port to take if it is free
 	Superuser string            // default "postgres"
 	Settings  map[string]string // of postgresql.conf; they win over the defaults
 	Durable   bool              // survive a power cut (fsync on); tests have no use for that
@@ -229,7 +230,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	defer cancel()
 	chosen := c.cfg.Port == 0
 	for attempt := 1; ; attempt++ {
-		if chosen {
+		if chosen && attempt == 1 && c.cfg.Prefer != 0 {
+			c.cfg.Port = c.cfg.Prefer
+		} else if chosen {
 			port, err := freePort()
 			if err != nil {
 				return err
