@@ -3,6 +3,9 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"net/url"
+	osexec "os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -273,4 +276,93 @@ func TestDrainLetsAWriteFinishAndForceEndsIt(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func TestHalfRefusedStatementsTellTheTruth(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	c.runWriter()
+	var warnings []string
+	conn := c.session(func(cfg *pgx.ConnConfig) {
+		cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { warnings = append(warnings, n.Severity) }
+	})
+	taken := func(email string) {
+		t.Helper()
+		if _, err := c.hub.Create("contacts", map[string]string{"email": email}); err != nil { // not in the table yet
+			t.Fatal(err)
+		}
+	}
+	taken("taken1@example.com")
+	e := refused(t, conn, "23505", "insert into contacts (email) values ('good1@example.com'), ('taken1@example.com')")
+	if e.Detail == "" {
+		t.Error("no detail")
+	}
+	accepted := int64(0) // HubSpot may refuse the whole batch for one of its rows
+	for _, r := range c.hub.Snapshot("contacts") {
+		if r.Properties["email"] == "good1@example.com" {
+			accepted++
+		}
+	}
+	eventually(t, "what HubSpot took is in the table, and no more", func() bool {
+		return value[int64](t, conn, "select count(*) from contacts where email = 'good1@example.com' and id > 0") == accepted
+	})
+	taken("taken2@example.com")
+	exec(t, conn, "set hubpg.on_row_error = 'skip'")
+	if tag := exec(t, conn, "insert into contacts (email) values ('good2@example.com'), ('taken2@example.com')"); tag.String() != "INSERT 0 1" {
+		t.Errorf("tag %s", tag)
+	}
+	if len(warnings) == 0 || warnings[0] != "WARNING" {
+		t.Errorf("notices %v", warnings)
+	}
+	c.poll("contacts")
+	c.agree("contacts", "email")
+}
+
+func TestPsqlWrites(t *testing.T) {
+	t.Parallel()
+	psql, err := osexec.LookPath("psql")
+	if err != nil {
+		t.Fatalf("psql is needed: %v", err)
+	}
+	c := newCRM(t, nil)
+	id := c.contact("psql@example.com")
+	u, err := url.Parse(c.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User("app")
+	run := func(input string, args ...string) string {
+		t.Helper()
+		cmd := osexec.CommandContext(deadline(t), psql, append([]string{"-XAt", u.String()}, args...)...)
+		cmd.Stdin = strings.NewReader(input)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("psql %v: %v", args, err)
+		}
+		return string(out)
+	}
+	got := run("", "-c", fmt.Sprintf("update hubspot.contacts set firstname = 'Psql' where id = %d returning firstname", id))
+	if got != "Psql\nUPDATE 1\n" {
+		t.Errorf("got %q", got)
+	}
+	got = run("email,firstname\np1@example.com,P\np2@example.com,P\n", "-c", "copy hubspot.contacts (email, firstname) from stdin csv header")
+	if got != "COPY 2\n" {
+		t.Errorf("got %q", got)
+	}
+	got = run(`begin;
+update hubspot.contacts set firstname = 'Q' where firstname = 'P';
+savepoint s;
+delete from hubspot.contacts where firstname = 'Psql';
+rollback;
+select 'end';
+`)
+	if !strings.Contains(got, "UPDATE 2\nSAVEPOINT\nDELETE 1\n") || !strings.Contains(got, "NOTICE:") || !strings.HasSuffix(got, "ROLLBACK\nend\n") {
+		t.Errorf("got %q", got)
+	}
+	eventually(t, "the table follows HubSpot", func() bool {
+		var n int
+		err := c.pool.QueryRow(deadline(t), "select count(*) from hubspot.contacts where firstname = 'Q'").Scan(&n)
+		return err == nil && n == 2
+	})
+	c.agree("contacts", "firstname")
 }
