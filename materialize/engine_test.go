@@ -59,8 +59,8 @@ func TestSecondRunReadsNothingAgain(t *testing.T) {
 	cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts", "deals"}
 	stop := w.start(cfg)
 	w.awaitLive(60*time.Second, "contacts", "deals")
-	w.awaitCursor("trailing", "due", 2)
-	w.awaitCursor("archived", "due", 2)
+	w.awaitCursor("trailing", "ended", 2)
+	w.awaitCursor("archived", "ended", 2)
 	stop()
 	before := w.hub.Stats().ByFamily
 	stop = w.start(w.config2(cfg))
@@ -201,8 +201,10 @@ func TestRefusedTokenPausesTheAccountAndIsTriedAgain(t *testing.T) {
 	cfg.Objects = []string{"contacts"}
 	w.start(cfg)
 	w.awaitLive(60*time.Second, "contacts")
-	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultStatus, Status: 401,
-		Body: `{"status":"error","message":"Authentication credentials not found.","category":"INVALID_AUTHENTICATION"}`})
+	w.hub.InjectFault(sandbox.Fault{
+		Kind: sandbox.FaultStatus, Status: 401,
+		Body: `{"status":"error","message":"Authentication credentials not found.","category":"INVALID_AUTHENTICATION"}`,
+	})
 	eventually(t, 20*time.Second, func() string {
 		if s := w.status("contacts"); s.LastError == "" || s.Hint == "" {
 			return "the status does not say that the token is refused"
@@ -245,12 +247,12 @@ func TestPostgresRestartLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "hubpg-restart") // not t.TempDir: Postgres may run as another user
+	dir, err := os.MkdirTemp("", "hubpg-restart") //nolint:usetesting // not t.TempDir: Postgres may run as another user
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Postgres's user must get through
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	cluster, err := pgtest.Start(t.Context(), pgtest.ClusterConfig{Dir: filepath.Join(dir, "data"), Bin: bin.Dir})

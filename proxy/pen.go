@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,9 +52,8 @@ var pathWords = [...]string{"search_path", "reset", "discard", "schema", "role",
 
 // sentence is a statement that the client has prepared.
 type sentence struct {
-	text    string
-	effect  sqlstmt.Effect // Start and End are within text
-	refined bool           // the effect is that of the statement which EXECUTE names
+	text   string
+	effect sqlstmt.Effect // Start and End are within text
 }
 
 // bound is a portal of a sentence, with the message that made it.
@@ -171,10 +171,8 @@ func (p *pen) writes(scope *scope, e *sqlstmt.Effect) bool {
 			}
 		}
 	}
-	for _, c := range e.Calls {
-		if scope.calls(c) {
-			return true
-		}
+	if slices.ContainsFunc(e.Calls, scope.calls) {
+		return true
 	}
 	if s := p.prepared[e.Executes]; e.Executes != "" && s != nil && s.effect.Executes == "" {
 		return p.writes(scope, &s.effect)

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	osexec "os/exec"
@@ -38,7 +39,7 @@ func rounds(t *testing.T, conn *pgx.Conn, statements ...string) (got []string) {
 	for {
 		r, err := pipe.GetResults()
 		if err != nil {
-			e, ok := err.(*pgconn.PgError)
+			e, ok := errors.AsType[*pgconn.PgError](err)
 			if !ok {
 				t.Fatalf("after %v: %v", got, err)
 			}
@@ -53,7 +54,7 @@ func rounds(t *testing.T, conn *pgx.Conn, statements ...string) (got []string) {
 			return got
 		case *pgconn.ResultReader:
 			tag, err := r.Close()
-			if e, ok := err.(*pgconn.PgError); ok {
+			if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 				got = append(got, e.Code)
 			} else if err != nil {
 				t.Fatalf("after %v: %v", got, err)
@@ -91,8 +92,10 @@ func TestBlocksAreRecognizedWhereverTheyBegin(t *testing.T) {
 		{[]string{set("J"), "select 1/0", set("Z"), "sync", "select 1", "sync"}, "[UPDATE 1 22012 I SELECT 1 I]", "J"},
 		{[]string{"begin", bad, set("Z"), "sync", "rollback", "sync"}, "[BEGIN 22P02 E ROLLBACK I]", "J"},
 		{[]string{"begin", set("K"), "select 1/0", "sync", "rollback", "sync"}, "[BEGIN UPDATE 1 22012 E ROLLBACK I]", "K"},
-		{[]string{"begin", set("L"), "savepoint a", set("M"), "rollback to a", "release a", "commit", "sync"},
-			"[BEGIN UPDATE 1 SAVEPOINT UPDATE 1 ROLLBACK RELEASE COMMIT I]", "M"},
+		{
+			[]string{"begin", set("L"), "savepoint a", set("M"), "rollback to a", "release a", "commit", "sync"},
+			"[BEGIN UPDATE 1 SAVEPOINT UPDATE 1 ROLLBACK RELEASE COMMIT I]", "M",
+		},
 		{[]string{"begin", set("N"), "prepare transaction 'x'", "sync", "rollback", "sync"}, "[BEGIN UPDATE 1 0A000 E ROLLBACK I]", "N"},
 	} {
 		got := fmt.Sprint(rounds(t, conn, test.send...))

@@ -67,7 +67,7 @@ func NewPump(src io.Reader, rest []byte, filter Filter) *Pump {
 	return p
 }
 
-// Halt, called by a [Filter] from Header or Take, stops the Pump before the message being shown: what came before it
+// Halt stops the Pump before the message being shown. A [Filter] calls it from Header or Take. What came before the message
 // is still written, then Run returns [ErrHalted]. The message is the first of what Rest returns.
 func (p *Pump) Halt() { p.halted = true }
 
