@@ -21,11 +21,11 @@ const maxEdgePages = 2000
 
 // pairPosition is the cursor of the associations lane of a pair.
 type pairPosition struct {
+	rest
 	Next  int64     `json:"next"` // associations of records of A with smaller ids have been read
 	Rows  int64     `json:"rows"` // records of A read so far in this pass
 	Of    int64     `json:"of"`   // records of A when the pass began
 	Began time.Time `json:"began,omitzero"`
-	Due   time.Time `json:"due,omitzero"`
 }
 
 // pairs walks over the records of A in the table and reads their associations with B, again and again: HubSpot does not
@@ -41,7 +41,7 @@ func (s *step) pairs(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if wait := time.Until(p.Due); wait > 0 {
+	if wait := p.wait(pace.Pairs); wait > 0 {
 		return wait, nil
 	}
 	if p.Began.IsZero() {
@@ -56,9 +56,9 @@ func (s *step) pairs(ctx context.Context) (time.Duration, error) {
 		}
 		if len(ids) == 0 {
 			began := p.Began
-			p = pairPosition{Due: time.Now().Add(max(pace.Pairs, restFactor*time.Since(began)))}
+			p = pairPosition{rest: restAfter(began)}
 			m := move{cursor: c, position: &p, live: true, verified: began}
-			return time.Until(p.Due), s.commit(ctx, pair.Name, m, nil)
+			return p.wait(pace.Pairs), s.commit(ctx, pair.Name, m, nil)
 		}
 		p.Next = ids[len(ids)-1] + 1
 		p.Rows += int64(len(ids))
@@ -84,7 +84,7 @@ where portal_id = $1 and table_name = $3`, s.args.Portal, pair.Name, pair.A.Name
 	if err != nil {
 		return false, fmt.Errorf("begin %s: %w", pair.Name, err)
 	}
-	p.Began = time.Now()
+	p.Began, p.rest = time.Now(), rest{}
 	return ready, nil
 }
 

@@ -91,6 +91,25 @@ func TestSoftDeletesKeepArchivedRecordsAndNoErasedOnes(t *testing.T) {
 	}
 }
 
+// Records that were merged twice before anybody looked.
+func TestChainOfMergesIsFollowedToItsEnd(t *testing.T) {
+	t.Parallel()
+	w, stop := liveContacts(t, sandbox.Config{Contacts: 60}, nil)
+	stop()
+	live := w.live("contacts")
+	first, err := w.hub.Merge("contacts", live[4].ID, live[5].ID)
+	w.must(err)
+	last, err := w.hub.Merge("contacts", first, live[6].ID)
+	w.must(err)
+	cfg := w.config()
+	cfg.Objects = []string{"contacts"}
+	w.start(cfg)
+	w.awaitEqual(30*time.Second, "contacts")
+	if n := w.count(`select count(*) from hubspot.contacts where id = $1`, last); n != 1 {
+		t.Fatal("the last survivor is not there")
+	}
+}
+
 // A listing that lacks records is no evidence that they are gone.
 func TestShortListingDeletesNothing(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,7 @@ func liveContacts(t *testing.T, cfg sandbox.Config, tune func(*materialize.Confi
 	}
 	stop := w.start(mc)
 	w.awaitLive(120*time.Second, "contacts")
-	w.awaitCursor("trailing", "due", 1)
+	w.awaitCursor("trailing", "ended", 1)
 	return w, stop
 }
 
@@ -103,7 +103,7 @@ func manyBoats(t *testing.T, n int) (w *world, start func()) {
 	cfg.Pace, cfg.Objects, cfg.BackfillEvents = slowSweeps(), []string{"boats"}, false
 	stop := w.start(cfg)
 	w.awaitLive(120*time.Second, "boats")
-	w.awaitCursor("trailing", "due", 1)
+	w.awaitCursor("trailing", "ended", 1)
 	stop()
 	return w, func() { w.start(w.config2(cfg)) }
 }

@@ -121,7 +121,7 @@ func live(t *testing.T, seed int) {
 		case "second":
 			w.start(w.config2(cfg))
 		case "kill":
-			cmd := w.process()
+			cmd := w.process(childFast + "=1")
 			time.Sleep(time.Duration(e.value%500) * time.Millisecond)
 			kill(cmd)
 		}

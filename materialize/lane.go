@@ -141,7 +141,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 		return river.JobSnooze(e.failed(ctx, a, err))
 	}
 	e.succeeded(ctx, a, s.calls())
-	return river.JobSnooze(max(next, 0))
+	return river.JobSnooze(min(max(next, 0), lookAgain))
 }
 
 // run does the step and turns a panic into an error.

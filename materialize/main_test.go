@@ -22,6 +22,7 @@ import (
 const (
 	childDatabase = "HUBPG_TEST_DATABASE"
 	childHubSpot  = "HUBPG_TEST_HUBSPOT"
+	childFast     = "HUBPG_TEST_FAST"  // with all sweeps
 	childBench    = "HUBPG_TEST_BENCH" // configured as a benchmark wants it
 )
 
@@ -57,6 +58,9 @@ func child() error {
 	}
 	pace := slowSweeps() // so that what a kill loses stays lost
 	pace.Archived = time.Second
+	if os.Getenv(childFast) != "" {
+		pace = fastPace()
+	}
 	cfg := materialize.Config{
 		Pool: pool, Client: client, Pace: pace, Fetchers: 4, BackfillEvents: true, Logger: childLogger(),
 		Objects: []string{"contacts", "companies", "deals"},

@@ -21,23 +21,23 @@ const (
 	suspectAge = 2 * time.Second
 	// suspectPause is the longest a suspicion waits for the archived lane to come by.
 	suspectPause = 15 * time.Second
-	// restFactor keeps a sweep that takes long from taking more than a part of the time.
-	restFactor = 4
 )
 
 // sweepPosition is the cursor of the archived and ids lanes.
 type sweepPosition struct {
+	rest
 	Next  string    `json:"next"` // cursor of the next page; "" at the beginning
 	Began time.Time `json:"began,omitzero"`
-	Due   time.Time `json:"due,omitzero"` // of the next sweep; set while none is under way
-	Ended time.Time `json:"ended,omitzero"`
 }
 
-func (p *sweepPosition) finish(period time.Duration) {
-	took := time.Since(p.Began)
-	p.Next, p.Ended = "", time.Now()
-	p.Due = p.Ended.Add(max(period, restFactor*took))
+// begin starts a pass unless one is under way.
+func (p *sweepPosition) begin() {
+	if p.Next == "" {
+		*p = sweepPosition{Began: time.Now()}
+	}
 }
+
+func (p *sweepPosition) finish() { p.Next, p.rest = "", restAfter(p.Began) }
 
 // archived walks over the records in HubSpot's recycle bin and removes them from the table. That a record is listed
 // there is evidence by itself, so each page is applied as it comes. The lane also settles suspicions of other lanes.
@@ -55,12 +55,10 @@ func (s *step) archived(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if wait := time.Until(p.Due); wait > 0 {
+	if wait := p.wait(pace.Archived); wait > 0 {
 		return min(wait, suspectPause), nil
 	}
-	if p.Next == "" {
-		p.Began = time.Now()
-	}
+	p.begin()
 	for !s.over() {
 		page, err := s.list(ctx, t.table.Path, hubapi.ListOptions{After: p.Next, Archived: true})
 		if err != nil {
@@ -79,13 +77,13 @@ func (s *step) archived(ctx context.Context) (time.Duration, error) {
 		}
 		ids = slices.DeleteFunc(ids, func(id int64) bool { _, here := known[id]; return !here })
 		if p.Next = page.After; p.Next == "" {
-			p.finish(pace.Archived)
+			p.finish()
 		}
 		if err := s.commit(ctx, t.name(), move{cursor: c, position: &p}, s.removal(ctx, t, ids, page.ReadAt, changes.Delete)); err != nil {
 			return 0, err
 		}
 		if p.Next == "" {
-			return min(time.Until(p.Due), suspectPause), nil
+			return min(p.wait(pace.Archived), suspectPause), nil
 		}
 	}
 	return 0, nil
@@ -118,15 +116,13 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if c.revision == 0 { // a backfill has just done this
-		p.Due = time.Now().Add(pace.IDs)
+		p.rest = restAfter(time.Now())
 		return pace.IDs, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
 	}
-	if wait := time.Until(p.Due); wait > 0 {
+	if wait := p.wait(pace.IDs); wait > 0 {
 		return wait, nil
 	}
-	if p.Next == "" {
-		p.Began = time.Now()
-	}
+	p.begin()
 	for !s.over() {
 		var from int64
 		if p.Next != "" {
@@ -155,13 +151,13 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 			}
 		}
 		if p.Next = page.After; last {
-			p.finish(pace.IDs)
+			p.finish()
 		}
 		if err := s.refresh(ctx, t, behind, changes.Sweep, move{cursor: c, position: &p}); err != nil {
 			return 0, err
 		}
 		if last {
-			return time.Until(p.Due), nil
+			return p.wait(pace.IDs), nil
 		}
 	}
 	return 0, nil
@@ -231,7 +227,7 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		got, err := s.read(ctx, t.table.Path, ids, t.projection)
+		got, err := s.ask(ctx, t, ids)
 		if err != nil {
 			return err
 		}
@@ -280,6 +276,37 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 		}
 	}
 	return nil
+}
+
+// ask reads suspects by id. Records of a chain of merges name only the last link, so that an answer to several ids may
+// leave open which of them has become what: those are asked for one by one.
+func (s *step) ask(ctx context.Context, t *target, ids []int64) (*hubapi.BatchResult, error) {
+	got, err := s.read(ctx, t.table.Path, ids, t.projection)
+	if err != nil || len(got.Unanswered) == 0 || len(ids) == 1 {
+		return got, err
+	}
+	open := got.Unanswered
+	got.Unanswered = nil
+	for _, id := range open {
+		one, err := s.read(ctx, t.table.Path, []int64{id}, t.projection)
+		if err != nil {
+			return nil, err
+		}
+		got.Missing = append(got.Missing, one.Missing...)
+		got.Unanswered = append(got.Unanswered, one.Unanswered...)
+		for old, id := range one.Moved {
+			if got.Moved == nil {
+				got.Moved = map[int64]int64{}
+			}
+			got.Moved[old] = id
+		}
+		for i := range one.Records {
+			if id := one.Records[i].ID; !slices.ContainsFunc(got.Records, func(r hubapi.Record) bool { return r.ID == id }) {
+				got.Records = append(got.Records, one.Records[i])
+			}
+		}
+	}
+	return got, nil
 }
 
 // erased returns those of deleted records that HubSpot does not have in its recycle bin. Nobody asks where nothing of

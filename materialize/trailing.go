@@ -9,11 +9,11 @@ import (
 
 // trailingPosition is the cursor of the trailing lane.
 type trailingPosition struct {
+	rest
 	At    int64     `json:"at"`            // epoch ms: the pass has verified everything before it
 	Tie   int64     `json:"tie,omitempty"` // of At's own millisecond, ids up to this one too
 	To    int64     `json:"to"`            // end of the pass
 	Began time.Time `json:"began,omitzero"`
-	Due   time.Time `json:"due,omitzero"`
 }
 
 // trailing re-reads the last hour, and what has become an hour old since the pass before: HubSpot's index may show a
@@ -33,10 +33,10 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 	}
 	now := time.Now()
 	if c.revision == 0 { // nothing has been followed yet that could have been missed
-		p = trailingPosition{Began: now, Due: now.Add(jitter(pace.Trailing))}
-		return time.Until(p.Due), s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
+		p = trailingPosition{Began: now, rest: restAfter(now)}
+		return jitter(pace.Trailing), s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
 	}
-	if wait := p.Due.Sub(now); wait > 0 {
+	if wait := p.wait(pace.Trailing); wait > 0 {
 		return wait, nil
 	}
 	if p.At >= p.To { // a new pass: whatever was younger than Settle when the last one began has to be read once more
@@ -55,15 +55,14 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 		m := move{cursor: c, position: &p}
 		if finished = last; last {
 			m.settled = p.Began.Add(-pace.Settle)
-			// A pass that takes long may not take the sweeps' whole share.
-			p.Due = time.Now().Add(jitter(max(pace.Trailing, restFactor*time.Since(p.Began))))
+			p.rest = restAfter(p.Began)
 		}
 		return s.refresh(ctx, t, ids, changes.Trailing, m)
 	})
 	if err != nil || !finished {
 		return 0, err
 	}
-	return time.Until(p.Due), nil
+	return jitter(p.wait(pace.Trailing)), nil
 }
 
 // waitForLife is the pause of a lane that has nothing to do until its table is complete.
