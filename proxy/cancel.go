@@ -78,7 +78,9 @@ func (s *Server) cancel(ctx context.Context, request *pgwire.Startup) error {
 	}
 	defer v.letGo()
 	s.counters.cancels.Add(1)
-	v.interrupt(errCanceled)
+	if v.interrupt(errCanceled) {
+		return nil // the backend itself does nothing; Postgres would take the request for the next statement
+	}
 	return v.upstream.cancel(ctx, s.config.Limits.ConnectTimeout)
 }
 

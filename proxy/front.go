@@ -31,6 +31,9 @@ func (v *session) runFront(ctx context.Context) {
 	switch {
 	case errors.Is(err, pgwire.ErrFraming), errors.Is(err, pgwire.ErrTooLarge):
 		v.abort(errProtocol(err), endClient)
+	case errors.Is(err, errOutOfStep):
+		v.log.Error("perform a write", "error", err)
+		v.abort(errInternal(), endServer)
 	case errors.Is(err, errToServer):
 		// Postgres has closed; what it said on the way out is for back to deliver.
 	default:

@@ -184,7 +184,7 @@ func (t *takeover) answer(s *step, message []byte) (done bool, err error) {
 		if s.row != nil {
 			columns, err := pgwire.ParseDataRow(message)
 			if err != nil {
-				return false, errors.Join(errToServer, err)
+				return false, errors.Join(errOutOfStep, err)
 			}
 			return false, s.row(columns)
 		}

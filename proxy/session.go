@@ -209,11 +209,14 @@ func (v *session) interruptible(cancel context.CancelCauseFunc) {
 	v.writing.Store(&cancel)
 }
 
-// interrupt ends a wait for HubSpot, if there is one.
-func (v *session) interrupt(cause error) {
-	if cancel := v.writing.Load(); cancel != nil {
-		(*cancel)(cause)
+// interrupt ends a wait for HubSpot and reports whether there was one.
+func (v *session) interrupt(cause error) bool {
+	cancel := v.writing.Load()
+	if cancel == nil {
+		return false
 	}
+	(*cancel)(cause)
+	return true
 }
 
 // close ends the session and counts why.

@@ -246,7 +246,9 @@ func (t *takeover) settleEarlier(begin bool) (bool, error) {
 	if err := t.flushServer(); err != nil {
 		return false, err
 	}
-	failed := false
+	t.mu.Lock()
+	failed := t.ledger.errored // back has passed the error on before it gave the baton
+	t.mu.Unlock()
 	var tail [][]byte // small messages that may be the answers to our own
 	open := begin
 	for {
@@ -571,7 +573,7 @@ var (
 	errStatementTimeout = errors.New("statement timeout")
 )
 
-// protocolError says that Postgres answered something that was not asked for.
-func protocolError(typ byte) error {
-	return errors.Join(errToServer, fmt.Errorf("unexpected message %q", typ))
-}
+// errOutOfStep ends a session in which Postgres has not done what every takeover counts on.
+var errOutOfStep = errors.New("lost step with Postgres")
+
+func protocolError(typ byte) error { return fmt.Errorf("%w: unexpected message %q", errOutOfStep, typ) }

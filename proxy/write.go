@@ -324,16 +324,19 @@ func (t *takeover) fail(message []byte) (bool, error) {
 		}
 		return false, t.rollback()
 	}
-	if t.locked && t.status == 'E' {
-		t.ask(askBack)
-	}
-	if t.locked {
-		t.ask(askUnlock)
-	}
 	if t.locked || t.status == 'T' {
 		e := pgwire.ParseError(message)
-		t.ask(raise(e)) // nobody hears it: it makes the block fail
-		if _, err := t.play(); err != nil {
+		err := t.insist(func() int {
+			if t.locked && t.status == 'E' {
+				t.ask(askBack)
+			}
+			if t.locked {
+				t.ask(askUnlock)
+			}
+			t.ask(raise(e)) // nobody hears it: it makes the block fail
+			return len(t.steps) - 1
+		})
+		if err != nil {
 			return false, err
 		}
 		t.locked = false
@@ -344,23 +347,39 @@ func (t *takeover) fail(message []byte) (bool, error) {
 	return false, t.tell(message)
 }
 
+// insist plays a script that may fail only from the step on that it names. A cancel request meant for the statement
+// before can hit it; then it is played again.
+func (t *takeover) insist(script func() (mayFail int)) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		mayFail := script()
+		if len(t.steps) == 0 {
+			return nil
+		}
+		f, err := t.play()
+		if err != nil || f == nil || f.step >= mayFail {
+			return err
+		}
+		if e := pgwire.ParseError(f.message); try == tries || e.Code != "57014" {
+			return fmt.Errorf("%w: %w", errOutOfStep, e)
+		}
+	}
+}
+
 // rollback ends the proxy's own transaction after an error.
 func (t *takeover) rollback() error {
 	t.held = nil
-	if t.status != 'I' {
-		t.ask("rollback")
-	}
-	if t.locked {
-		t.ask(askUnlock)
-	}
-	if len(t.steps) > 0 {
-		f, err := t.play()
-		if err != nil {
-			return err
+	err := t.insist(func() int {
+		if t.status != 'I' {
+			t.ask("rollback")
 		}
-		if f != nil {
-			return fmt.Errorf("%w: %w", errToServer, pgwire.ParseError(f.message))
+		if t.locked {
+			t.ask(askUnlock)
 		}
+		return len(t.steps)
+	})
+	if err != nil {
+		return err
 	}
 	t.own, t.locked, t.void = false, false, true
 	t.abandon()

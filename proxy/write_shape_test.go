@@ -29,6 +29,8 @@ func rounds(t *testing.T, conn *pgx.Conn, statements ...string) (got []string) {
 		case "flush":
 			pipe.SendFlushRequest()
 			err = pipe.Flush()
+		case "pause": // long enough for the answers so far to pass through the relay
+			time.Sleep(100 * time.Millisecond)
 		default:
 			pipe.SendQueryParams(sql, nil, nil, nil, nil)
 		}
@@ -89,6 +91,11 @@ func TestBlocksAreRecognizedWhereverTheyBegin(t *testing.T) {
 		{[]string{set("H"), "select 1", "flush", "select 2", "sync"}, "[UPDATE 1 SELECT 1 SELECT 1 I]", "H"},
 		{[]string{"select 1", bad, "select 2", "sync", "select 3", "sync"}, "[SELECT 1 22P02 I SELECT 1 I]", "H"},
 		{[]string{"select 1/0", set("Z"), "sync"}, "[22012 I]", "H"},
+		{[]string{"select 1/0", "flush", "pause", set("Z"), "sync", "select 1", "sync"}, "[22012 I SELECT 1 I]", "H"},
+		{
+			[]string{"begin", "select 1/0", "flush", "pause", "rollback", set("Z"), "sync", "rollback", "sync"},
+			"[BEGIN 22012 E ROLLBACK I]", "H",
+		},
 		{[]string{set("J"), "select 1/0", set("Z"), "sync", "select 1", "sync"}, "[UPDATE 1 22012 I SELECT 1 I]", "J"},
 		{[]string{"begin", bad, set("Z"), "sync", "rollback", "sync"}, "[BEGIN 22P02 E ROLLBACK I]", "J"},
 		{[]string{"begin", set("K"), "select 1/0", "sync", "rollback", "sync"}, "[BEGIN UPDATE 1 22012 E ROLLBACK I]", "K"},

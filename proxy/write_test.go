@@ -419,7 +419,6 @@ func TestACancelEndsTheWaitForHubSpot(t *testing.T) {
 	}
 	exec(t, conn, "set statement_timeout = '200ms'")
 	refused(t, conn, "57014", "update contacts set firstname = 'slow' where id = $1", id)
-	<-c.writer.entered
 	c.writer.mu.Lock()
 	close(c.writer.hold)
 	c.writer.hold, c.writer.entered = nil, nil
