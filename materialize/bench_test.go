@@ -177,7 +177,7 @@ func BenchmarkFollow(b *testing.B) {
 	w.start(cfg)
 	w.awaitLive(time.Minute, "contacts")
 	ids := w.live("contacts")
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a benchmark
+	random := rand.New(rand.NewPCG(1, 2))
 	var took []time.Duration
 	n := 0
 	for b.Loop() {
