@@ -4,6 +4,7 @@ import (
 	"bytes"
 	stdjson "encoding/json"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -228,28 +229,69 @@ func stdPage(body []byte) (*stdAnswer, error) {
 	return &a, stdjson.Unmarshal(body, &a)
 }
 
-// BenchmarkDecodePage decodes 100 records × 150 properties; its bar is 2.5 ms and 1 MB.
+// The bars of a page of 100 records × 150 properties.
+const (
+	decodeTime  = 2500 * time.Microsecond
+	decodeBytes = 1_000_000
+)
+
+// allocated is how many bytes f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// TestWidePageStaysInItsMemory is not parallel: what other tests allocate would count.
+func TestWidePageStaysInItsMemory(t *testing.T) {
+	body, names := widePage()
+	p := hubapi.NewProjection(names)
+	decode := func(decode func() error) uint64 {
+		least := ^uint64(0)
+		for range 5 {
+			least = min(least, allocated(func() {
+				if err := decode(); err != nil {
+					t.Error(err)
+				}
+			}))
+		}
+		return least
+	}
+	ours := decode(func() error { _, err := hubapi.DecodePage(body, p, 100); return err })
+	std := decode(func() error { _, err := stdPage(body); return err })
+	if ours > decodeBytes || ours > std/2 {
+		t.Errorf("%d bytes for a page of %d; encoding/json needs %d", ours, len(body), std)
+	}
+}
+
+// BenchmarkDecodePage fails when a page takes longer than its bar, or half of what encoding/json needs.
 func BenchmarkDecodePage(b *testing.B) {
 	body, names := widePage()
 	p := hubapi.NewProjection(names)
-	b.Run("hubapi", func(b *testing.B) {
-		b.SetBytes(int64(len(body)))
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := hubapi.DecodePage(body, p, 100); err != nil {
-				b.Fatal(err)
+	took := map[string]time.Duration{}
+	for _, d := range []struct {
+		name   string
+		decode func() error
+	}{
+		{"hubapi", func() error { _, err := hubapi.DecodePage(body, p, 100); return err }},
+		{"encoding-json", func() error { _, err := stdPage(body); return err }},
+	} {
+		b.Run(d.name, func(b *testing.B) {
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := d.decode(); err != nil {
+					b.Fatal(err)
+				}
 			}
-		}
-	})
-	b.Run("encoding-json", func(b *testing.B) {
-		b.SetBytes(int64(len(body)))
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := stdPage(body); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+			took[d.name] = b.Elapsed() / time.Duration(b.N)
+		})
+	}
+	if ours, std := took["hubapi"], took["encoding-json"]; ours > decodeTime || (std > 0 && ours > std/2) {
+		b.Errorf("a page takes %v, its bar is %v; encoding/json takes %v", ours, decodeTime, std)
+	}
 }
 
 func FuzzDecodePage(f *testing.F) {

@@ -43,9 +43,10 @@
 //	listing, batch read, batch write     100       1,000 read, 2,000 written, 100 ended
 //	search                               200 a page, 10,000 a query
 //
-// Beyond records: users and teams, lists ([Segment]) and their members, forms and submissions, marketing emails and
-// campaigns, exports, webhooks ([WebhookVerifier] tells true deliveries from forged ones) and the webhooks journal
-// ([Journal]). Each family of endpoints has its own API version, see [Versions].
+// Beyond records: definitions of properties and their groups, read and written, users and teams, lists ([Segment]) and
+// their members, read and changed, forms and submissions, marketing emails and campaigns, exports, webhooks
+// ([WebhookVerifier] tells true deliveries from forged ones) and the webhooks journal with its snapshots ([Journal]). Each
+// family of endpoints has its own API version, see [Versions].
 //
 // What it does not do: it keeps no state between calls but connections and the token, splits no batch, and knows nothing
 // of where the data goes.

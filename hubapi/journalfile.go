@@ -39,6 +39,9 @@ type JournalEvent struct {
 	IsPrimary           bool   `json:"isPrimaryAssociation"`
 
 	ListID int64 `json:"listId"` // of a membership
+
+	SnapshotStatusID string            `json:"snapshotStatusId"` // of a snapshot that was asked for
+	Properties       map[string]string `json:"properties"`
 }
 
 // ParseJournalFile reads a whole file. A file without an offset, or with more events than HubSpot writes, is an error.

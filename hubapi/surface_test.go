@@ -172,11 +172,16 @@ func TestExportIsStartedFollowedAndFetched(t *testing.T) {
 func asApp(t *testing.T, cfg sandbox.Config) (*sandbox.Server, *hubapi.Client) {
 	t.Helper()
 	cfg.Quiet, cfg.Empty = true, true
-	s := sandbox.New(cfg)
+	return renewed(t, sandbox.New(cfg))
+}
+
+// renewed returns a client of an account with a new token of the app itself.
+func renewed(t *testing.T, s *sandbox.Server) (*sandbox.Server, *hubapi.Client) {
+	t.Helper()
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	var scopes []string
-	for _, scope := range []string{"read", "subscriptions.read", "subscriptions.write"} {
+	for _, scope := range []string{"read", "subscriptions.read", "subscriptions.write", "snapshots.read", "snapshots.write"} {
 		scopes = append(scopes, "developer.webhooks_journal."+scope)
 	}
 	resp, err := http.PostForm(srv.URL+"/oauth/2026-09/token", url.Values{
@@ -270,6 +275,48 @@ func TestJournalTellsEveryChangeInOrder(t *testing.T) {
 	rowIs[*hubapi.NotFoundError](t, "offset past its retention", err)
 	if err := j.Unsubscribe(ctx, sub.ID); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestSnapshotsComeThroughTheJournal(t *testing.T) {
+	t.Parallel()
+	s, c := asApp(t, sandbox.Config{})
+	ctx := t.Context()
+	id, err := s.Create("contacts", map[string]string{"firstname": "Zoë", "email": "zoe@example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := c.Journal(sandbox.DefaultPortalID)
+	ask := hubapi.SnapshotRequest{PortalID: sandbox.DefaultPortalID, ObjectTypeID: "0-1", ObjectID: id, Properties: []string{"firstname", "email"}}
+	gone := ask
+	gone.ObjectID = id + 1
+	taken, err := j.Snapshots(ctx, []hubapi.SnapshotRequest{ask, gone})
+	if err != nil || len(taken) != 2 || taken[0].ObjectID != id || taken[0].StatusID == "" {
+		t.Fatalf("snapshots %+v, %v", taken, err)
+	}
+	for i, want := range []string{hubapi.SnapshotSuccess, hubapi.SnapshotFailed} {
+		if got, err := j.SnapshotStatus(ctx, taken[i].StatusID); got != want || err != nil {
+			t.Errorf("snapshot %d is %s, %v; want %s", i, got, err, want)
+		}
+	}
+	_, err = j.SnapshotStatus(ctx, "snapshot-0")
+	rowIs[*hubapi.NotFoundError](t, "a snapshot that was never asked for", err)
+	entry, err := j.Latest(ctx)
+	if err != nil || entry == nil {
+		t.Fatalf("journal %+v, %v", entry, err)
+	}
+	file, err := j.File(ctx, entry)
+	if err != nil || len(file.Events) != 1 {
+		t.Fatalf("file %+v, %v", file, err)
+	}
+	e := file.Events[0]
+	if e.ObjectID != id || e.SnapshotStatusID != taken[0].StatusID || e.Properties["firstname"] != "Zoë" || e.Properties["email"] != "zoe@example.com" {
+		t.Errorf("event %+v", e)
+	}
+	for _, n := range []int{0, hubapi.MaxPage + 1} {
+		if _, err := j.Snapshots(ctx, make([]hubapi.SnapshotRequest, n)); err == nil {
+			t.Errorf("%d snapshots were asked for", n)
+		}
 	}
 }
 

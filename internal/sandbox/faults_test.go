@@ -49,6 +49,21 @@ func TestEveryCannedFaultLooksLikeHubSpots(t *testing.T) {
 	}
 }
 
+func TestInjectedRefusalsTellTheWindowAsItIs(t *testing.T) {
+	t.Parallel()
+	h := start(t, sandbox.Config{Empty: true, Limits: true})
+	for kind, told := range map[sandbox.FaultKind]bool{
+		sandbox.FaultRateBurst: true, sandbox.FaultInternal: true, sandbox.FaultLocked: true,
+		sandbox.FaultBadGateway: false, sandbox.FaultExpiredToken: false,
+	} {
+		h.InjectFault(sandbox.Fault{Path: "/contacts$", Kind: kind, Count: 1})
+		got := h.get("/crm/v3/objects/contacts")
+		if left := got.header.Get("X-HubSpot-RateLimit-Remaining"); (left != "") != told || left == "0" {
+			t.Errorf("%s: status %d, %q calls left", kind, got.status, left)
+		}
+	}
+}
+
 func TestFaultsMatchMethodPathSkipAndCount(t *testing.T) {
 	t.Parallel()
 	h := start(t, sandbox.Config{Empty: true})

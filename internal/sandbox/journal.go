@@ -39,6 +39,8 @@ type appJournal struct {
 	subs  []*journalSubscription
 	files []*journalFile // oldest first
 	open  *journalFile   // nil when it has no events yet
+
+	snapshots map[string]string // status by id
 }
 
 // journalFile is a piece of the journal. Once published it does not change.
@@ -98,7 +100,7 @@ type journalEvent struct {
 func newJournal(apps []*app) *journal {
 	j := &journal{apps: map[int64]*appJournal{}, lastSub: 500}
 	for _, a := range apps {
-		j.apps[a.ID] = &appJournal{}
+		j.apps[a.ID] = &appJournal{snapshots: map[string]string{}}
 	}
 	return j
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // maxJournalBatch is the most files of one request.
@@ -287,16 +286,20 @@ func (s *Server) addJournalSubscription(c *call, a *appJournal) *reply {
 	return c.answer(http.StatusCreated, sub)
 }
 
-// serveSnapshots answers POST snapshots/crm and GET snapshots/status/{id}. A snapshot is in the journal at once.
+// serveSnapshots answers POST snapshots/crm and GET snapshots/status/{id}. A snapshot is in the journal at once; that of
+// a record that does not exist has failed.
 func (s *Server) serveSnapshots(c *call, a *appJournal) *reply {
 	if len(c.rest) == 2 && c.rest[0] == "status" {
 		if r := c.only(http.MethodGet); r != nil {
 			return r
 		}
-		if !strings.HasPrefix(c.rest[1], "snapshot-") {
+		s.journal.mu.Lock()
+		status, ok := a.snapshots[c.rest[1]]
+		s.journal.mu.Unlock()
+		if !ok {
 			return c.notFound()
 		}
-		return c.answer(http.StatusOK, map[string]string{"id": c.rest[1], "status": "SUCCESS"})
+		return c.answer(http.StatusOK, map[string]string{"id": c.rest[1], "status": status})
 	}
 	if !slices.Equal(c.rest, []string{"crm"}) {
 		return c.notFound()
@@ -333,7 +336,9 @@ func (s *Server) serveSnapshots(c *call, a *appJournal) *reply {
 			responses = append(responses, map[string]any{
 				"portalId": in.PortalID, "objectTypeId": in.ObjectTypeID, "objectId": in.ObjectID.id(), "snapshotStatusId": id,
 			})
+			a.snapshots[id] = "FAILED"
 			if e := t.lookup(in.ObjectID.id(), true); e != nil && e.cur.archived == 0 {
+				a.snapshots[id] = "SUCCESS"
 				now := nowMS()
 				values := map[string]string{}
 				for _, name := range in.Properties {

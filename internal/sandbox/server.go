@@ -132,9 +132,12 @@ func (s *Server) answer(c *call, r *http.Request, fault **Fault) *reply {
 			s.oauth.expire(c.token)
 		}
 		if canned := c.canned(f); canned != nil || f.Kind == FaultDrop {
-			s.limiter.admit(c.app(), c.limits, false)
+			v := s.limiter.admit(c.app(), c.limits, false)
 			if canned == nil {
 				canned = &reply{}
+			}
+			if s.cfg.Limits && canned.status != http.StatusUnauthorized && !canned.html {
+				v.describe(canned, c.limits) // a gateway's page knows nothing of limits
 			}
 			return canned
 		}

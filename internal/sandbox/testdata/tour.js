@@ -18,6 +18,7 @@ const stops = {
     assert.equal(first.results.length, 30)
     const second = await client.crm.contacts.searchApi.doSearch({ filterGroups, limit: 30, after: first.paging.next.after })
     assert.ok(!first.results.some((a) => second.results.some((b) => b.id === a.id)))
+    await assert.rejects(client.crm.contacts.searchApi.doSearch({ limit: 201 }), { code: 400 })
   },
   async 'create, read, change, merge and archive'() {
     const make = (email) => client.crm.contacts.basicApi.create({ properties: { email }, associations: [] })
@@ -53,7 +54,7 @@ const stops = {
       return true
     })
   },
-  async 'associations'() {
+  async 'associations and labels'() {
     const [contact] = (await client.crm.contacts.basicApi.getPage(1)).results
     const [company] = (await client.crm.companies.basicApi.getPage(1)).results
     const { v4 } = client.crm.associations
@@ -63,31 +64,77 @@ const stops = {
     assert.ok(to.associationTypes.some((t) => t.typeId === 279))
     const batch = await v4.batchApi.getPage('contacts', 'companies', { inputs: [{ id: contact.id }] })
     assert.ok(batch.results[0].to.length >= 1)
+    const types = [{ associationCategory: 'HUBSPOT_DEFINED', associationTypeId: 1 }]
+    await v4.batchApi.create('contacts', 'companies', { inputs: [{ _from: { id: contact.id }, to: { id: company.id }, types }] })
+    const primary = await v4.basicApi.getPage('contacts', contact.id, 'companies')
+    const kinds = primary.results.find((r) => String(r.toObjectId) === company.id).associationTypes.map((t) => t.typeId)
+    assert.deepEqual(kinds.sort((a, b) => a - b), [1, 279]) // the unlabeled type is always beside another
     await v4.basicApi.archive('contacts', contact.id, 'companies', company.id)
     assert.ok((await v4.schema.definitionsApi.getAll('contacts', 'companies')).results.length >= 2)
+    const made = await v4.schema.definitionsApi.create('contacts', 'companies', { label: 'Adviser', name: 'adviser' })
+    assert.ok(made.results.some((t) => t.label === 'Adviser' && t.category === 'USER_DEFINED'))
   },
-  async 'properties'() {
-    const { results } = await client.crm.properties.coreApi.getAll('contacts')
+  async 'properties and groups'() {
+    const { coreApi, groupsApi, batchApi } = client.crm.properties
+    const { results } = await coreApi.getAll('contacts')
     assert.ok(results.some((p) => p.name === 'email'))
-    const groupName = 'contactinformation'
-    await client.crm.properties.coreApi.create('contacts', { name: 'tour', label: 'Tour', type: 'string', fieldType: 'text', groupName })
-    assert.equal((await client.crm.properties.coreApi.getByName('contacts', 'tour')).label, 'Tour')
-    await client.crm.properties.coreApi.archive('contacts', 'tour')
-    assert.ok((await client.crm.properties.groupsApi.getAll('contacts')).results.some((g) => g.name === groupName))
+    await groupsApi.create('contacts', { name: 'tour', label: 'Tour' })
+    assert.ok((await groupsApi.getAll('contacts')).results.some((g) => g.name === 'tour'))
+    await coreApi.create('contacts', { name: 'tour', label: 'Tour', type: 'string', fieldType: 'text', groupName: 'tour' })
+    await coreApi.update('contacts', 'tour', { label: 'Grand tour' })
+    assert.equal((await coreApi.getByName('contacts', 'tour')).label, 'Grand tour')
+    const read = await batchApi.read('contacts', { archived: false, inputs: [{ name: 'tour' }, { name: 'email' }] })
+    assert.equal(read.results.length, 2)
+    await assert.rejects(groupsApi.archive('contacts', 'tour'), { code: 400 })
+    await coreApi.archive('contacts', 'tour')
+    await assert.rejects(coreApi.getByName('contacts', 'tour'), { code: 404 })
+    await groupsApi.archive('contacts', 'tour')
   },
-  async 'schemas, owners, pipelines'() {
-    const schemas = await client.crm.schemas.coreApi.getAll()
-    assert.ok(schemas.results.some((s) => s.name === 'machines'))
-    assert.ok((await client.crm.owners.ownersApi.getPage()).results.length >= 8)
-    const pipelines = await client.crm.pipelines.pipelinesApi.getAll('deals')
-    assert.ok(pipelines.results[0].stages.length >= 5)
-    assert.ok((await client.crm.pipelines.pipelineStagesApi.getAll('deals', pipelines.results[0].id)).results.length >= 5)
+  async 'schemas'() {
+    const { results } = await client.crm.schemas.coreApi.getAll()
+    const machines = results.find((s) => s.name === 'machines')
+    const one = await client.crm.schemas.coreApi.getById(machines.fullyQualifiedName)
+    assert.equal(one.objectTypeId, machines.objectTypeId)
+    assert.ok(one.properties.length > 0 && one.associations.length > 0)
+    const page = await client.crm.objects.basicApi.getPage(machines.objectTypeId, 5)
+    assert.equal(page.results.length, 5)
+    const found = await client.crm.objects.searchApi.doSearch(machines.fullyQualifiedName, { limit: 1 })
+    assert.ok(found.total >= 5)
   },
-  async 'lists, forms, emails, exports'() {
-    const found = await client.crm.lists.listsApi.doSearch({ offset: 0, count: 10, additionalProperties: [] })
+  async 'owners'() {
+    const { ownersApi } = client.crm.owners
+    const { results } = await ownersApi.getPage()
+    assert.ok(results.length >= 8)
+    const one = await ownersApi.getById(Number(results[0].id))
+    assert.equal(one.email, results[0].email)
+    const gone = await ownersApi.getPage(undefined, undefined, 100, true)
+    assert.ok(gone.results.every((o) => o.archived && !results.some((other) => other.id === o.id)))
+  },
+  async 'pipelines and stages'() {
+    const { pipelinesApi, pipelineStagesApi } = client.crm.pipelines
+    const { results } = await pipelinesApi.getAll('deals')
+    assert.ok(results[0].stages.length >= 5)
+    assert.ok((await pipelineStagesApi.getAll('deals', results[0].id)).results.length >= 5)
+    const stage = { label: 'Open', displayOrder: 0, metadata: { probability: '0.5' } }
+    const made = await pipelinesApi.create('deals', { label: 'Tour', displayOrder: 9, stages: [stage] })
+    assert.equal((await pipelinesApi.getById('deals', made.id)).label, 'Tour')
+    await pipelinesApi.archive('deals', made.id)
+    await assert.rejects(pipelineStagesApi.archive('deals', results[0].id, results[0].stages[0].id), { code: 400 })
+  },
+  async 'lists and members'() {
+    const { listsApi, membershipsApi } = client.crm.lists
+    const found = await listsApi.doSearch({ offset: 0, count: 10, additionalProperties: [] })
     assert.ok(found.lists.length >= 4)
-    const members = await client.crm.lists.membershipsApi.getPage(Number(found.lists[0].listId))
+    const members = await membershipsApi.getPage(Number(found.lists[0].listId))
     assert.ok(Array.isArray(members.results))
+    const { list } = await listsApi.create({ name: 'Tour', objectTypeId: '0-1', processingType: 'MANUAL' })
+    const [contact] = (await client.crm.contacts.basicApi.getPage(1)).results
+    await membershipsApi.add(Number(list.listId), [contact.id])
+    assert.deepEqual((await membershipsApi.getPage(Number(list.listId))).results.map((m) => m.recordId), [contact.id])
+    await membershipsApi.remove(Number(list.listId), [contact.id])
+    assert.equal((await membershipsApi.getPage(Number(list.listId))).results.length, 0)
+  },
+  async 'forms, emails'() {
     assert.ok((await client.marketing.forms.formsApi.getPage()).results.length >= 1)
     assert.ok((await client.marketing.emails.marketingEmailsApi.getPage()).results.length >= 1)
   },
@@ -106,6 +153,10 @@ const stops = {
     await assert.rejects(app.crm.deals.basicApi.getPage(1), { code: 403 })
     const info = await new Client({ basePath }).oauth.accessTokensApi.get(refreshed.accessToken)
     assert.ok(info.scopes.includes('crm.objects.contacts.read'))
+    await assert.rejects(api.create('refresh_token', undefined, redirectUri, clientId, clientSecret, 'na1-none'), (e) => {
+      assert.equal(e.body.error, 'invalid_grant')
+      return e.code === 400
+    })
   },
 }
 
