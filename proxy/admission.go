@@ -16,6 +16,7 @@ type admission struct {
 	total     int
 	refusing  int
 	addresses map[string]int
+	roles     map[string]int
 }
 
 // verdict is what admission decided; its zero value is a connection within the limits.
@@ -58,6 +59,33 @@ func (a *admission) release(conn net.Conn, v verdict) {
 	a.total--
 	if a.addresses[address]--; a.addresses[address] == 0 {
 		delete(a.addresses, address)
+	}
+}
+
+// join counts an authenticated session for its role and reports whether the role may have it. Counting before that
+// would let anybody use up the sessions of a role. Every true needs one leave.
+func (a *admission) join(role string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if role == "" {
+		return true // Postgres lets nobody in by that name
+	}
+	if limit := a.limits.SessionsPerRole; limit > 0 && a.roles[role] >= limit {
+		return false
+	}
+	a.roles[role]++
+	return true
+}
+
+// leave takes back a join; the empty role never joined.
+func (a *admission) leave(role string) {
+	if role == "" {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.roles[role]--; a.roles[role] == 0 {
+		delete(a.roles, role)
 	}
 }
 

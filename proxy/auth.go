@@ -34,12 +34,16 @@ type login struct {
 func (v *session) authenticate(ctx context.Context) error {
 	l := &login{session: v, client: pgwire.NewReader(v.client, maxLogin)}
 	l.out = appendNegotiation(nil, v.startup)
-	err := errNeedPassword
-	if v.server.config.Auth != AuthPassword {
-		err = l.relay(ctx)
-	}
-	if errors.Is(err, errNeedPassword) {
+	var err error
+	switch v.server.config.Auth {
+	case AuthSCRAM:
+		err = l.verify(ctx)
+	case AuthPassword:
 		err = l.password(ctx)
+	default:
+		if err = l.relay(ctx); errors.Is(err, errNeedPassword) {
+			err = l.password(ctx)
+		}
 	}
 	if err == nil {
 		v.clientRest = l.client.Rest()
@@ -124,6 +128,9 @@ func (l *login) authentication(message []byte) error {
 	}
 	switch code {
 	case pgwire.AuthOK:
+		if err := l.join(); err != nil {
+			return err
+		}
 		l.out = append(l.out, message...)
 		l.loggedIn = true
 		return nil
@@ -142,9 +149,34 @@ func (l *login) authentication(message []byte) error {
 	if err != nil {
 		return err
 	}
+	if code == pgwire.AuthCleartext {
+		if secret, err := pgwire.ParsePassword(answer); err == nil {
+			l.renewable(secret)
+		}
+	}
 	if _, err := l.upstream.conn.Write(answer); err != nil {
 		return l.unreachable(err)
 	}
+	return nil
+}
+
+// renewable keeps what logs in to Postgres again, as long as the session lasts.
+func (l *login) renewable(secret string) {
+	v := l.session
+	v.renew = func(ctx context.Context) (*loginResult, error) { return v.server.login(ctx, v.startup, secret) }
+}
+
+// join counts the session, now authenticated, for its role.
+func (l *login) join() error {
+	user := l.startup.Parameter("user")
+	if !l.session.server.admission.join(user) {
+		l.session.server.counters.refused[refusedRole].Add(1)
+		if err := l.flush(); err != nil {
+			return err
+		}
+		return errTooManyOfRole(user)
+	}
+	l.role = user
 	return nil
 }
 
@@ -155,7 +187,7 @@ func (l *login) cannotRelaySCRAM() bool {
 		return false
 	}
 	conn, ok := l.upstream.conn.(*tls.Conn)
-	return ok && !l.session.server.tls.sameAs(conn.ConnectionState())
+	return ok && !sameCertificate(l.shown, conn.ConnectionState())
 }
 
 // relayable drops the mechanism that needs TLS where the client has none: libpq refuses to be offered it there.
@@ -204,15 +236,29 @@ func (l *login) password(ctx context.Context) error {
 	if err != nil {
 		return errProtocol(err)
 	}
-	in, err := l.session.server.login(ctx, l.startup, secret)
+	l.renewable(secret)
+	return l.enter(ctx)
+}
+
+// enter logs in to Postgres in the client's name and tells the client what that came to.
+func (l *login) enter(ctx context.Context) error {
+	in, err := l.renew(ctx)
 	if err != nil {
 		if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 			l.out = wireError(refused).Append(l.out)
 			return errors.Join(errRefusedByServer, l.flush())
 		}
-		return l.unreachable(err)
+		if refused, ok := errors.AsType[*pgwire.Error](err); ok {
+			l.out = refused.Append(l.out)
+			return errors.Join(errRefusedByServer, l.flush())
+		}
+		return errors.Join(l.flush(), l.unreachable(err))
 	}
 	l.use(in.upstream)
+	l.serverRest = in.rest
+	if err := l.join(); err != nil {
+		return err
+	}
 	l.loggedIn = true
 	l.out = pgwire.AppendAuthenticationOK(l.out)
 	for _, p := range in.status {

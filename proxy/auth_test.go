@@ -79,7 +79,9 @@ func guarded(t *testing.T, secure bool) (*pgtest.Cluster, string) {
 	if secure {
 		settings = map[string]string{"ssl": "on", "ssl_cert_file": cert, "ssl_key_file": key}
 	}
-	cluster, err := pgtest.Start(deadline(t), pgtest.ClusterConfig{
+	starting, cancel := context.WithTimeout(t.Context(), 4*patience) // the machine may be busy with other tests
+	defer cancel()
+	cluster, err := pgtest.Start(starting, pgtest.ClusterConfig{
 		Dir: filepath.Join(dir, "data"), Settings: settings,
 		HBA: "host all plain 127.0.0.1/32 password\nhost all md5 127.0.0.1/32 md5\nhost all open 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256",
 	})

@@ -121,7 +121,7 @@ func (b *back) Write(chunk []byte, boundary bool) error {
 			return errors.Join(errToClient, err)
 		}
 	}
-	if b.draining.Load() && b.quiet() {
+	if b.draining.Load() && b.leaves() {
 		b.finish(errDraining(), endDrain)
 	}
 	return nil

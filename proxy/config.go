@@ -26,6 +26,10 @@ const (
 	AuthRelay Auth = "relay"
 	// AuthPassword asks for the password inside the client's TLS and logs in to Postgres with it.
 	AuthPassword Auth = "password"
+	// AuthSCRAM verifies the client's SCRAM-SHA-256 proof against the verifier that AuthQuery reads, and logs in to
+	// Postgres with the key that the proof gives away. It works with any mix of TLS, channel binding included, for roles
+	// whose password is stored as SCRAM-SHA-256.
+	AuthSCRAM Auth = "scram"
 )
 
 // Defaults of [Config] and [Limits].
@@ -55,11 +59,19 @@ type Config struct {
 	Listen string
 	// Socket is a directory for a Unix socket named as Postgres names its own; none if empty.
 	Socket string
+	// TakeOver allows the address and the socket to be those of a running proxy of the same user, which is then to be
+	// stopped: it goes on accepting until nothing waits there any more, so that no client is refused.
+	TakeOver bool
 	// Upstream is the connection string of the Postgres behind the proxy. Clients log in as themselves: of the string
 	// only hosts, ports and the ssl… settings are used. Without sslmode a host that is not local must verify.
 	Upstream string
 	// Auth is AuthAuto if empty.
 	Auth Auth
+	// AuthQuery is for AuthSCRAM: a query with the role's name as $1 whose one row holds the name and the stored
+	// password; no row for an unknown role. DefaultAuthQuery if empty.
+	AuthQuery string
+	// AuthPool is where AuthQuery runs, on the server that the clients log in to; Changes if nil.
+	AuthPool *pgxpool.Pool
 	// TLS is the certificate shown to clients; without one the proxy speaks plain text only.
 	TLS TLS
 	// Changes is a pool on the database that holds the change log, for the LISTEN hub. Without it every channel is
@@ -80,6 +92,9 @@ type Config struct {
 // TLS names the certificate shown to clients.
 type TLS struct {
 	CertFile, KeyFile string
+	// ClientCAFile makes clients show a certificate that an authority in this file has signed, besides logging in as
+	// without. It implies Required.
+	ClientCAFile string
 	// Required refuses clients that do not ask for TLS, except over a Unix socket.
 	Required bool
 }
@@ -88,6 +103,7 @@ type TLS struct {
 type Limits struct {
 	Sessions           int           // at once
 	SessionsPerAddress int           // at once from one client address
+	SessionsPerRole    int           // at once of one role; unlike the others, zero is no limit
 	LoginTimeout       time.Duration // from the first byte to the end of authentication
 	ConnectTimeout     time.Duration // to reach Postgres
 	ListenerQueue      int           // notifications waiting for one session before it is cut off
@@ -98,6 +114,11 @@ type Limits struct {
 func (c Config) withDefaults() Config {
 	setDefault(&c.Listen, DefaultListen)
 	setDefault(&c.Auth, AuthAuto)
+	setDefault(&c.AuthQuery, DefaultAuthQuery)
+	if c.AuthPool == nil {
+		c.AuthPool = c.Changes
+	}
+	c.TLS.Required = c.TLS.Required || c.TLS.ClientCAFile != ""
 	setDefault(&c.Poll, DefaultPoll)
 	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
 	setDefault(&c.Limits.Sessions, DefaultSessions)
@@ -126,12 +147,19 @@ func setDefault[T comparable](field *T, value T) {
 func (c *Config) validate() error {
 	switch c.Auth {
 	case AuthAuto, AuthRelay:
+	case AuthSCRAM:
+		if c.AuthPool == nil && c.Changes == nil {
+			return errors.New("auth \"scram\" needs a pool to read verifiers with")
+		}
 	case AuthPassword:
 		if c.TLS.CertFile == "" {
 			return errors.New("auth \"password\" needs a TLS certificate: passwords are taken inside the client's TLS only")
 		}
 	default:
-		return fmt.Errorf("unknown auth %q: use auto, relay or password", c.Auth)
+		return fmt.Errorf("unknown auth %q: use auto, relay, password or scram", c.Auth)
+	}
+	if c.TLS.ClientCAFile != "" && c.TLS.CertFile == "" {
+		return errors.New("certificates of clients need TLS, but there is no certificate to show them")
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		return errors.New("TLS needs both a certificate and a key file")

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"hubpg/internal/pgwire"
+	"hubpg/internal/scram"
 )
 
 // What the proxy itself says to a client. The SQLSTATEs are Postgres's own, so that drivers know what to do.
@@ -43,6 +44,50 @@ func errReplication() *pgwire.Error {
 
 func errTLSRequired() *pgwire.Error {
 	return fatal("28000", "this server requires TLS", "Connect with sslmode=require or stronger.")
+}
+
+func errCertificateRequired() *pgwire.Error {
+	return fatal("28000", "connection requires a valid client certificate",
+		"Give the client a certificate that an authority known to hubpg has signed (sslcert, sslkey).")
+}
+
+// errNotVerified says the same whether the password is wrong, or there is none, or no such role: what is the case is
+// for the log only.
+func errNotVerified(user string) *pgwire.Error {
+	return fatal("28P01", fmt.Sprintf("password authentication failed for user %q", user),
+		"hubpg verifies passwords stored as SCRAM-SHA-256 only; one stored as md5 has to be set again.")
+}
+
+func errNoUser() *pgwire.Error {
+	return fatal("28000", "no PostgreSQL user name specified in startup packet", "")
+}
+
+func errVerifierUnread() *pgwire.Error {
+	return fatal("08006", "hubpg cannot read what to verify passwords with",
+		"The log of hubpg has the cause: a server out of reach, or a role that may not run proxy.auth_query.")
+}
+
+// errExchange words a SCRAM exchange that went wrong for another reason than the password, as Postgres does.
+func errExchange(err error) *pgwire.Error {
+	code := "08P01"
+	switch {
+	case errors.Is(err, scram.ErrBinding):
+		code = "28000"
+	case errors.Is(err, scram.ErrUnsupported):
+		code = "0A000"
+	}
+	return fatal(code, "SCRAM authentication failed: "+err.Error(), "")
+}
+
+// errKeysUseless says that Postgres wants something else than a SCRAM proof for the verifier that was read.
+func errKeysUseless(why string) *pgwire.Error {
+	return fatal("28000", "hubpg has verified the password but cannot log in to Postgres: "+why,
+		"With proxy.auth scram, pg_hba.conf must say scram-sha-256 (or trust) for hubpg's host, and proxy.auth_url must be of the same server.")
+}
+
+func errTooManyOfRole(role string) *pgwire.Error {
+	return fatal("53300", fmt.Sprintf("too many connections for role %q", role),
+		"hubpg limits the sessions of one role; close some or raise proxy.max_sessions_per_role.")
 }
 
 func errLoginTimeout() *pgwire.Error {
@@ -88,6 +133,19 @@ func errNotPermitted() *pgwire.Error {
 		Severity: "ERROR", Code: "42501", Message: "permission denied to listen on this channel",
 		Hint: "A role hears only of tables that it may select from; grant it usage on the schema and select on its tables.",
 	}
+}
+
+func errReplayPlace(err error) *pgwire.Error {
+	return &pgwire.Error{
+		Severity: "ERROR", Code: "22023", Message: err.Error(),
+		Hint: "Behind the @ stands the seq of the last change already heard, as in \"hubspot_deals@1234\"; 0 replays all that is kept.",
+	}
+}
+
+func errNoLongerPermitted() *hubError {
+	e := errNotPermitted()
+	e.Severity, e.Message = "FATAL", "permission to listen on this channel was revoked"
+	return &hubError{e, endHub}
 }
 
 func errHubLost() *hubError {

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
+
+	"hubpg/internal/handover"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
@@ -17,6 +18,13 @@ import (
 
 // refusalSlots is how many connections over the limit may wait at once for a proper error; more are just closed.
 const refusalSlots = 64
+
+// What a draining server allows to those who connected before it stopped to accept.
+const (
+	greetGrace = time.Second      // to send a start-up packet
+	firstGrace = 10 * time.Second // since its login, to a session that has asked nothing yet
+	youngGrace = time.Second      // since its login, to any other: a driver may ask in several steps
+)
 
 // drainStep is how often a draining server looks for sessions that have become idle.
 const drainStep = 20 * time.Millisecond
@@ -28,6 +36,8 @@ type Server struct {
 	hub       *Hub   // nil without a change log
 	watch     *watch // nil without a writer
 	tls       *certificate
+	verifiers *verifiers // nil unless they are read
+	roster    *roster    // nil without a change log
 	listeners []net.Listener
 	admission admission
 	keys      cancelKeys
@@ -46,7 +56,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: cfg, sessions: map[*session]struct{}{}}
-	s.admission = admission{limits: cfg.Limits, addresses: map[string]int{}}
+	s.admission = admission{limits: cfg.Limits, addresses: map[string]int{}, roles: map[string]int{}}
 	s.keys.sessions = map[cancelKey]*session{}
 	var err error
 	if s.upstream, err = parseUpstream(cfg.Upstream); err != nil {
@@ -56,6 +66,9 @@ func New(cfg Config) (*Server, error) {
 		if s.tls, err = loadCertificate(cfg.TLS); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.Auth == AuthSCRAM {
+		s.verifiers = newVerifiers(&s.config)
 	}
 	if cfg.Changes != nil {
 		s.hub = newHub(&s.config, &s.counters)
@@ -67,13 +80,15 @@ func New(cfg Config) (*Server, error) {
 		s.Close()
 		return nil, err
 	}
+	if cfg.Changes != nil {
+		s.roster = newRoster(&s.config, s.Addr().String())
+	}
 	return s, nil
 }
 
 func (s *Server) listen() error {
-	var lc net.ListenConfig
 	if s.config.Listen != "none" {
-		l, err := lc.Listen(context.Background(), "tcp", s.config.Listen)
+		l, err := handover.TCP(context.Background(), s.config.Listen, s.config.TakeOver)
 		if err != nil {
 			return fmt.Errorf("listen for Postgres clients: %w", err)
 		}
@@ -83,33 +98,12 @@ func (s *Server) listen() error {
 		return nil
 	}
 	path := socketPath(s.config.Socket, s.Addr())
-	l, err := listenUnix(&lc, path)
+	l, err := handover.Unix(context.Background(), path, s.config.TakeOver)
 	if err != nil {
 		return fmt.Errorf("listen for Postgres clients: %w", err)
 	}
 	s.listeners = append(s.listeners, l)
 	return nil
-}
-
-// listenUnix takes over a socket file that nobody answers on, as Postgres does with a stale one.
-func listenUnix(lc *net.ListenConfig, path string) (net.Listener, error) {
-	l, err := lc.Listen(context.Background(), "unix", path)
-	if err == nil {
-		return l, nil
-	}
-	dialer := net.Dialer{Timeout: time.Second}
-	if conn, dialErr := dialer.DialContext(context.Background(), "unix", path); dialErr == nil {
-		conn.Close()
-		return nil, err
-	}
-	info, statErr := os.Lstat(path)
-	if statErr != nil || info.Mode().Type() != os.ModeSocket {
-		return nil, err
-	}
-	if err := os.Remove(path); err != nil {
-		return nil, err
-	}
-	return lc.Listen(context.Background(), "unix", path)
 }
 
 // socketPath names the socket as libpq looks for it: by the TCP port, or Postgres's own if there is none.
@@ -146,45 +140,62 @@ func (s *Server) ReloadTLS() error {
 }
 
 // Run serves until ctx ends and every session is over: idle ones are told 57P01 at once, transactions may finish
-// within the drain timeout. It returns nil after such an end.
+// within the drain timeout. Who is connecting at that moment is let in and may ask a first question. It returns nil
+// after such an end.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
 	// Sessions and the hub outlive ctx by the drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	in := &entrance{}
+	in.greet, in.endGreet = context.WithCancel(work)
+	in.login, in.endLogin = context.WithCancel(work)
+	defer in.endGreet()
+	defer in.endLogin()
 	var hub errgroup.Group
 	if s.hub != nil {
 		hub.Go(func() error { return s.hub.Run(work) })
+	}
+	if s.roster != nil {
+		hub.Go(func() error { return s.roster.Run(work) })
 	}
 	if s.watch != nil {
 		hub.Go(func() error { return s.watch.Run(work) })
 	}
 	var sessions sync.WaitGroup
+	serve := func(conn net.Conn) { sessions.Go(func() { s.serve(in, work, conn) }) }
 	accepting, accept := errgroup.WithContext(ctx)
 	for _, l := range s.listeners {
-		accepting.Go(func() error { return s.accept(accept, work, l, &sessions) })
+		accepting.Go(func() error { return s.accept(accept, l, serve) })
 	}
-	accepting.Go(func() error {
-		<-accept.Done()
-		s.Close()
-		return nil
-	})
 	err := accepting.Wait()
-	s.drain(&sessions)
+	s.drain(&sessions, in)
 	stop()
 	return errors.Join(err, hub.Wait())
 }
 
-// accept serves one listening socket until ctx ends.
-func (s *Server) accept(ctx, work context.Context, l net.Listener, sessions *sync.WaitGroup) error {
+// entrance bounds how long the connections that are not sessions yet outlive the context of Run.
+type entrance struct {
+	greet, login       context.Context // until the start-up packet, and until the session has begun
+	endGreet, endLogin context.CancelFunc
+}
+
+// accept serves one listening socket until ctx ends, and then what is waiting there.
+func (s *Server) accept(ctx context.Context, l net.Listener, serve func(net.Conn)) error {
+	unwatch := context.AfterFunc(ctx, func() {
+		if timed, ok := l.(interface{ SetDeadline(time.Time) error }); !ok || timed.SetDeadline(time.Now()) != nil {
+			l.Close()
+		}
+	})
+	defer unwatch()
 	for {
 		conn, err := l.Accept()
 		switch {
+		case err == nil:
+			serve(conn)
+			continue
 		case ctx.Err() != nil:
-			if err == nil {
-				conn.Close()
-			}
-			return nil
+			return handover.Drain(l, serve)
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 		case err != nil:
@@ -192,17 +203,14 @@ func (s *Server) accept(ctx, work context.Context, l net.Listener, sessions *syn
 			s.config.Logger.Error("accept connection", "address", l.Addr().String(), "error", err)
 			select {
 			case <-ctx.Done():
-				return nil
 			case <-time.After(100 * time.Millisecond):
 			}
-			continue
 		}
-		sessions.Go(func() { s.serve(ctx, work, conn) })
 	}
 }
 
 // serve takes one connection from its first byte to its end.
-func (s *Server) serve(ctx, work context.Context, conn net.Conn) {
+func (s *Server) serve(in *entrance, work context.Context, conn net.Conn) {
 	defer conn.Close()
 	refused, ok := s.admission.admit(conn)
 	if !ok {
@@ -213,7 +221,7 @@ func (s *Server) serve(ctx, work context.Context, conn net.Conn) {
 	tune(conn)
 	v := &session{server: s, client: conn, log: s.config.Logger}
 	defer v.recover()
-	v.serve(ctx, work, refused)
+	v.serve(in, work, refused)
 }
 
 // tune sets what both legs of a session want of TCP. Go sets TCP_NODELAY by itself.
@@ -228,8 +236,8 @@ func tune(conn net.Conn) {
 	})
 }
 
-// drain ends all sessions and waits for them.
-func (s *Server) drain(sessions *sync.WaitGroup) {
+// drain ends all sessions, and all connections on their way to become one, and waits for them.
+func (s *Server) drain(sessions *sync.WaitGroup, in *entrance) {
 	done := make(chan struct{})
 	go func() { // ends with the last session
 		sessions.Wait()
@@ -237,6 +245,8 @@ func (s *Server) drain(sessions *sync.WaitGroup) {
 	}()
 	deadline := time.NewTimer(s.config.DrainTimeout)
 	defer deadline.Stop()
+	silent := time.AfterFunc(greetGrace, in.endGreet)
+	defer silent.Stop()
 	step := time.NewTicker(drainStep)
 	defer step.Stop()
 	force := false
@@ -249,6 +259,8 @@ func (s *Server) drain(sessions *sync.WaitGroup) {
 			return
 		case <-deadline.C:
 			force = true
+			in.endGreet()
+			in.endLogin()
 		case <-step.C:
 		}
 	}
@@ -270,10 +282,12 @@ func (s *Server) add(v *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions[v] = struct{}{}
+	s.roster.enter(v, v.upstream.pid)
 }
 
 func (s *Server) remove(v *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, v)
+	s.roster.leave(v)
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -24,7 +25,9 @@ type session struct {
 	log    *slog.Logger
 
 	client   net.Conn
-	secure   bool // client is a TLS connection
+	secure   bool             // client is a TLS connection
+	shown    *tls.Certificate // to the client, in its TLS
+	role     string           // that the session counts for; empty before it does
 	startup  *pgwire.Startup
 	upstream *upstream
 	deadline time.Time // of the login
@@ -32,7 +35,11 @@ type session struct {
 	clientRest, serverRest []byte // read during the login, not yet relayed
 	cancelKey              cancelKey
 	loggedIn               bool
-	cause                  error // why the login failed, for the log
+	began                  time.Time // the relay
+	cause                  error     // why the login failed, for the log
+
+	// renew logs in to Postgres as the same client once more; nil where what that takes is not known.
+	renew func(context.Context) (*loginResult, error)
 
 	life sync.RWMutex // held for reading by whoever needs the backend to stay this session's
 	over bool         // under life
@@ -57,19 +64,27 @@ type session struct {
 }
 
 // serve takes the connection through start-up, login and relay.
-func (v *session) serve(ctx, work context.Context, refused verdict) {
+func (v *session) serve(in *entrance, work context.Context, refused verdict) {
 	v.deadline = time.Now().Add(v.server.config.Limits.LoginTimeout)
 	if err := v.client.SetDeadline(v.deadline); err != nil {
 		return
 	}
-	// Nothing is lost by cutting a login short: the end of ctx makes its reads fail at once.
+	// The end of a phase's context makes its reads fail at once.
 	conn := v.client
-	unwatch := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
-	defer unwatch()
-	login, cancel := context.WithDeadline(ctx, v.deadline)
+	hush := func() { _ = conn.SetDeadline(time.Now()) }
+	greeting, cancelGreeting := context.WithDeadline(in.greet, v.deadline)
+	defer cancelGreeting()
+	silence := context.AfterFunc(in.greet, hush)
+	defer silence()
+	if !v.greeted(greeting, refused) {
+		return
+	}
+	login, cancel := context.WithDeadline(in.login, v.deadline)
 	defer cancel()
-
-	if !v.greeted(login, refused) {
+	unwatch := context.AfterFunc(in.login, hush)
+	defer unwatch()
+	if !silence() {
+		v.say(errDraining())
 		return
 	}
 	c := &v.server.counters
@@ -79,7 +94,7 @@ func (v *session) serve(ctx, work context.Context, refused verdict) {
 	defer v.close()
 	defer v.recover()
 	if err := v.authenticate(login); err != nil {
-		v.loginFailed(ctx, err)
+		v.loginFailed(in.login, err)
 		return
 	}
 	cancel()
@@ -95,7 +110,7 @@ func (v *session) serve(ctx, work context.Context, refused verdict) {
 func (v *session) greeted(ctx context.Context, refused verdict) bool {
 	s := v.server
 	g, err := s.greet(ctx, v.client)
-	v.client, v.secure, v.startup = g.conn, g.secure, g.startup
+	v.client, v.secure, v.shown, v.startup = g.conn, g.secure, g.shown, g.startup
 	if err != nil {
 		if e, ok := errors.AsType[*pgwire.Error](err); ok {
 			v.refuse(e, refusedStartup)
@@ -114,6 +129,8 @@ func (v *session) greeted(ctx context.Context, refused verdict) bool {
 		v.refuse(refused.err, refused.reason)
 	case s.config.TLS.Required && !g.secure && !isUnix(v.client):
 		v.refuse(errTLSRequired(), refusedTLS)
+	case s.config.TLS.ClientCAFile != "" && !hasCertificate(v.client) && !isUnix(v.client):
+		v.refuse(errCertificateRequired(), refusedTLS)
 	case wantsReplication(g.startup):
 		v.refuse(errReplication(), refusedReplication)
 	default:
@@ -151,6 +168,7 @@ func (v *session) loginFailed(ctx context.Context, err error) {
 func (v *session) relay(ctx context.Context) {
 	v.boundary, v.idle = true, true
 	v.ledger.ready = 'I'
+	v.began = time.Now()
 	if v.server.hub.serves(v) {
 		v.listener = newListener(v)
 	}
@@ -222,6 +240,7 @@ func (v *session) interrupt(cause error) bool {
 // close ends the session and counts why.
 func (v *session) close() {
 	v.server.keys.remove(v)
+	v.server.admission.leave(v.role)
 	v.life.Lock()
 	v.over = true
 	v.life.Unlock()
@@ -251,9 +270,24 @@ func (v *session) drain(force bool) {
 		return // back is writing and will look at draining when it is done, or the next round will
 	}
 	defer v.out.Unlock()
-	if force || v.quiet() {
+	if force || v.leaves() {
 		v.finish(errDraining(), endDrain)
 	}
+}
+
+// leaves reports whether a draining server may end the session: nothing is being asked or answered, and it was not let
+// in a moment ago. out is held.
+func (v *session) leaves() bool {
+	if !v.quiet() {
+		return false
+	}
+	v.mu.Lock()
+	grace := youngGrace
+	if v.ledger.asked == 0 {
+		grace = firstGrace
+	}
+	v.mu.Unlock()
+	return time.Since(v.began) >= min(grace, v.server.config.DrainTimeout/2)
 }
 
 // quiet reports whether nothing is being asked or answered. out is held.

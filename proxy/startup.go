@@ -17,6 +17,7 @@ import (
 type greeting struct {
 	conn    net.Conn // the client's, inside TLS if it asked for that
 	secure  bool
+	shown   *tls.Certificate // to the client, in its TLS
 	startup *pgwire.Startup
 }
 
@@ -84,11 +85,12 @@ func (s *Server) directTLS(ctx context.Context, g *greeting) error {
 }
 
 func (s *Server) secure(ctx context.Context, g *greeting) error {
-	conn := tls.Server(g.conn, s.tls.config())
+	config, shown := s.tls.config()
+	conn := tls.Server(g.conn, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
-	g.conn, g.secure = conn, true
+	g.conn, g.secure, g.shown = conn, true, shown
 	return nil
 }
 

@@ -6,7 +6,7 @@ import "sync/atomic"
 type Stats struct {
 	Sessions      int64            // open now, those still logging in included
 	SessionsTotal int64            // ever begun
-	Refused       map[string]int64 // connections refused, by reason: sessions, address, startup, replication, tls
+	Refused       map[string]int64 // connections refused, by reason: sessions, address, role, startup, replication, tls
 	Ended         map[string]int64 // sessions ended, by where: clean, client, server, login, and so on to panic
 	Cancels       int64            // cancel requests forwarded
 	BytesIn       int64            // from clients
@@ -36,11 +36,12 @@ const (
 	refusedStartup
 	refusedReplication
 	refusedTLS
+	refusedRole
 	refusedCount
 )
 
 func (r refusal) String() string {
-	return [...]string{"sessions", "address", "startup", "replication", "tls"}[r]
+	return [...]string{"sessions", "address", "startup", "replication", "tls", "role"}[r]
 }
 
 // Stats returns a snapshot of the counters.

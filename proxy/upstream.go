@@ -119,6 +119,7 @@ type loginResult struct {
 	*upstream
 	status  []pgwire.Parameter // the server's parameters, sorted by name
 	notices []*pgwire.Error
+	rest    []byte // said by Postgres after it was ready
 }
 
 // login connects as the client with its password and parameters. This is the one place that takes a connection out

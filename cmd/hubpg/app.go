@@ -18,6 +18,7 @@ import (
 	"hubpg/hubapi"
 	"hubpg/internal/budget"
 	"hubpg/internal/config"
+	"hubpg/internal/handover"
 	"hubpg/internal/mirror"
 	"hubpg/internal/status"
 	"hubpg/internal/telemetry"
@@ -37,6 +38,7 @@ const (
 const (
 	materializeConns = 16
 	proxyConns       = 6
+	authConns        = 4
 )
 
 // App is hubpg serve: the roles of one process, wired together. Make it with newApp, which does everything that can
@@ -45,6 +47,7 @@ type App struct {
 	cfg     *config.Config
 	log     *slog.Logger
 	pool    *pgxpool.Pool
+	auth    *pgxpool.Pool // for the proxy's auth query; nil where that runs on pool, or not at all
 	metrics *telemetry.Metrics
 	http    net.Listener // nil without http.listen
 	budget  *budget.Budget
@@ -74,7 +77,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuni
 		}
 	}()
 	if cfg.HTTP.Listen != "" {
-		if a.http, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.HTTP.Listen); err != nil {
+		if a.http, err = handover.TCP(ctx, cfg.HTTP.Listen, cfg.TakeOver); err != nil {
 			return nil, listenError(err, "the status page", cfg.HTTP.Listen, "--http-listen")
 		}
 	}
@@ -94,6 +97,9 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuni
 	}
 	if cfg.Role.Proxies() {
 		if err := a.addProxyWriter(ctx); err != nil {
+			return nil, err
+		}
+		if err := a.addAuth(ctx); err != nil {
 			return nil, err
 		}
 		if err := a.addProxy(); err != nil {
@@ -140,9 +146,25 @@ func (a *App) Close() {
 	if a.proxy != nil {
 		a.proxy.Close()
 	}
+	if a.auth != nil {
+		a.auth.Close()
+	}
 	if a.pool != nil {
 		a.pool.Close()
 	}
+}
+
+// Reload reads the proxy's certificates again. One that cannot be used leaves the old one in force.
+func (a *App) Reload() {
+	if a.proxy == nil || a.cfg.Proxy.TLSCert == "" {
+		a.log.Info("nothing to reload: the proxy has no certificate")
+		return
+	}
+	if err := a.proxy.ReloadTLS(); err != nil {
+		a.log.Error("certificates not reloaded, the old ones stay", slog.String("error", err.Error()))
+		return
+	}
+	a.log.Info("certificates reloaded")
 }
 
 // HTTPURL is the address of the status page, "" without one. It is known before Run.
@@ -309,14 +331,50 @@ func (a *App) knownAccount(ctx context.Context) (portal int64, zone string, err 
 	return portal, zone, err
 }
 
+// addAuth opens what verifies clients with auth scram, and makes sure that it can.
+func (a *App) addAuth(ctx context.Context) error {
+	if a.cfg.Proxy.Auth != string(proxy.AuthSCRAM) {
+		return nil
+	}
+	pool := a.pool
+	if url := a.cfg.Proxy.AuthURL.Reveal(); url != "" {
+		c, err := pgxpool.ParseConfig(url)
+		if err != nil {
+			return fail(err, "use postgres://user:password@host:5432/database; percent-encode special characters", "proxy.auth_url is not a URL")
+		}
+		c.MaxConns = authConns
+		c.ConnConfig.ConnectTimeout = connectTimeout
+		c.ConnConfig.RuntimeParams["application_name"] = "hubpg sign-in"
+		if a.auth, err = pgxpool.NewWithConfig(ctx, c); err != nil {
+			return err
+		}
+		pool = a.auth
+	}
+	probe, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := proxy.ProbeAuth(probe, pool, a.cfg.Proxy.AuthQuery); err != nil {
+		return fail(err, "let proxy.auth_url name a role that may run proxy.auth_query, such as one with a function of a superuser's "+
+			"that returns name and password, or use proxy.auth auto", "proxy.auth scram cannot read verifiers: %s", cause(err))
+	}
+	return nil
+}
+
 func (a *App) addProxy() (err error) {
 	var write proxy.Writer // a process that calls nobody leaves writes to the guard in the database, which refuses them
 	if a.writer != nil {
 		write = writer{a.writer}
 	}
 	a.proxy, err = proxy.New(proxy.Config{
-		Listen: a.cfg.Proxy.Listen, Upstream: a.cfg.Database.URL.Reveal(),
-		TLS:     proxy.TLS{CertFile: a.cfg.Proxy.TLSCert, KeyFile: a.cfg.Proxy.TLSKey},
+		Listen: a.cfg.Proxy.Listen, Socket: a.cfg.Proxy.Socket, TakeOver: a.cfg.TakeOver, Upstream: a.cfg.Database.URL.Reveal(),
+		TLS: proxy.TLS{
+			CertFile: a.cfg.Proxy.TLSCert, KeyFile: a.cfg.Proxy.TLSKey,
+			ClientCAFile: a.cfg.Proxy.TLSClientCA, Required: a.cfg.Proxy.TLSRequired,
+		},
+		Auth: proxy.Auth(a.cfg.Proxy.Auth), AuthQuery: a.cfg.Proxy.AuthQuery, AuthPool: a.auth,
+		Limits: proxy.Limits{
+			Sessions: a.cfg.Proxy.MaxSessions, SessionsPerAddress: a.cfg.Proxy.MaxSessionsPerAddress,
+			SessionsPerRole: a.cfg.Proxy.MaxSessionsPerRole,
+		},
 		Changes: a.pool, Writer: write, Schemas: []string{a.cfg.Schema}, DrainTimeout: a.tuning.drain, Logger: a.log,
 	})
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {

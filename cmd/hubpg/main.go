@@ -30,13 +30,38 @@ func main() {
 
 // untilSignal gives the program a context that the first signal ends. A second signal ends the process.
 func untilSignal() int {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // a closed terminal, unless nohup says otherwise
-		signals = append(signals, syscall.SIGHUP)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)() // the next signal has its default effect again
-	p := &Program{Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv}
+	p := &Program{Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Hangup: hangups(ctx, stop)}
 	return p.Run(ctx, os.Args[1:])
+}
+
+// hangups tells of SIGHUP, except where it means that the terminal was closed: that ends the program by stop.
+func hangups(ctx context.Context, stop func()) <-chan struct{} {
+	if signal.Ignored(syscall.SIGHUP) { // nohup
+		return nil
+	}
+	signals, told := make(chan os.Signal, 1), make(chan struct{})
+	terminal := isTerminal(os.Stderr)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() { // ends with ctx, at the latest with the process
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+			}
+			if terminal && !isTerminal(os.Stderr) {
+				stop()
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case told <- struct{}{}:
+			}
+		}
+	}()
+	return told
 }

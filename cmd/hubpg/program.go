@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +25,11 @@ const (
 type Program struct {
 	Stdout, Stderr io.Writer
 	LookupEnv      func(string) (string, bool)
+	// Hangup tells of SIGHUP, which serve takes as the wish to read its certificates again and which ends every other
+	// command. Nil where none comes.
+	Hangup <-chan struct{}
+
+	reload atomic.Pointer[func()] // what a hangup does; nil: it ends the command
 }
 
 // Run runs one command line and returns its exit status. Everything started has ended when it returns.
@@ -31,6 +38,8 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
+	ctx, stop := p.watchHangup(ctx)
+	defer stop()
 	err := root.ExecuteContext(ctx)
 	switch {
 	case err == nil:
@@ -41,6 +50,30 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	f := explain(err)
 	f.print(p.Stderr)
 	return f.status
+}
+
+// watchHangup makes a hangup reload what the command has said, or end its context. stop ends the watch.
+func (p *Program) watchHangup(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-p.Hangup:
+			}
+			if reload := p.reload.Load(); reload != nil {
+				(*reload)()
+			} else {
+				cancel()
+			}
+		}
+	})
+	return ctx, func() {
+		cancel()
+		watch.Wait()
+	}
 }
 
 func (p *Program) root() *cobra.Command {

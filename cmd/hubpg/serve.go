@@ -19,7 +19,8 @@ func (p *Program) serveCommand() *cobra.Command {
 		Long: "Keep the tables of a HubSpot account true, serve them over the Postgres protocol and wake LISTENing\n" +
 			"clients when a row changes. The database needs a role that owns it, nothing more.",
 		Example: "  HUBPG_HUBSPOT_TOKEN_FILE=token HUBPG_DATABASE_URL=postgres://hubpg@db/crm hubpg serve\n" +
-			"  hubpg serve --config hubpg.yaml --role proxy --proxy-listen :6543",
+			"  hubpg serve --config hubpg.yaml --role proxy --proxy-listen :6543\n" +
+			"  hubpg serve --config hubpg.yaml --take-over   # then stop the one that runs",
 		Args: noArguments,
 	}
 	loader := config.NewLoader(cmd.Flags())
@@ -41,10 +42,14 @@ func (p *Program) serve(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	idle := func() {}
+	p.reload.Store(&idle) // a hangup from now on is no reason to end
 	app, err := newApp(ctx, c, log, tuning{drain: drainTimeout})
 	if err != nil {
 		return err
 	}
 	defer app.Close()
+	reload := app.Reload
+	p.reload.Store(&reload)
 	return app.Run(ctx)
 }

@@ -18,7 +18,7 @@ const module = "hubpg"
 var may = map[string][]string{
 	"hubapi":      nil, // HubSpot as it is; usable alone
 	"materialize": {"hubapi", "internal/catalog", "internal/changes", "internal/budget", "internal/mirror"},
-	"proxy":       {"internal/catalog", "internal/changes", "internal/pgwire", "internal/sqlstmt"},
+	"proxy":       {"internal/catalog", "internal/changes", "internal/handover", "internal/pgwire", "internal/scram", "internal/sqlstmt"},
 	"migrations":  nil,
 
 	"internal/archtest":  nil,
@@ -26,10 +26,12 @@ var may = map[string][]string{
 	"internal/catalog":   nil,
 	"internal/changes":   nil,
 	"internal/config":    nil,
+	"internal/handover":  nil,
 	"internal/mirror":    {"internal/catalog", "internal/changes"}, // the one way into a table
 	"internal/pgtest":    nil,
 	"internal/pgwire":    nil,
 	"internal/sandbox":   nil,
+	"internal/scram":     nil, // pure: no I/O, no keys derived
 	"internal/secret":    nil, // sealing; knows nothing of what is sealed
 	"internal/signin":    nil, // its Sealer is given by cmd
 	"internal/sqlstmt":   nil,

@@ -53,6 +53,8 @@ type Config struct {
 
 	// Deletes is what becomes of deleted records: hard: their rows leave the table; soft: they stay with archived_at set.
 	Deletes string `yaml:"deletes"`
+	// TakeOver lets the process listen where another hubpg of the same user does, to replace it.
+	TakeOver bool `yaml:"take_over"`
 
 	origins map[string]string // key of a setting → where its value came from
 }
@@ -83,6 +85,19 @@ type Proxy struct {
 	Listen  string `yaml:"listen"`
 	TLSCert string `yaml:"tls_cert"`
 	TLSKey  string `yaml:"tls_key"`
+
+	TLSClientCA string `yaml:"tls_client_ca"` // authorities of the certificates that clients must show, if any
+	TLSRequired bool   `yaml:"tls_required"`
+	Socket      string `yaml:"socket"` // directory
+
+	Auth      string `yaml:"auth"`       // auto, relay, password or scram
+	AuthURL   Secret `yaml:"auth_url"`   // where AuthQuery runs; the database's if empty
+	AuthQuery string `yaml:"auth_query"` // of auth scram; of pg_authid if empty
+
+	// Sessions at once; 0 is the proxy's default, and no limit for a role.
+	MaxSessions           int `yaml:"max_sessions"`
+	MaxSessionsPerAddress int `yaml:"max_sessions_per_address"`
+	MaxSessionsPerRole    int `yaml:"max_sessions_per_role"`
 }
 
 // HTTP is the side of health checks, metrics and the status page.
@@ -103,7 +118,7 @@ func Default() *Config {
 			URL: DefaultHubSpotURL, Share: DefaultShare, Limits: "real",
 			Scopes: "oauth", OptionalScopes: "auto", AuthorizeURL: DefaultAuthorizeURL, RedirectURL: DefaultRedirectURL,
 		},
-		Proxy:   Proxy{Listen: DefaultProxyListen},
+		Proxy:   Proxy{Listen: DefaultProxyListen, Auth: "auto"},
 		HTTP:    HTTP{Listen: DefaultHTTPListen},
 		Log:     Log{Level: "info", Format: "text"},
 		Role:    RoleAll,
@@ -265,12 +280,51 @@ func (c *Config) checkProxy() error {
 	if (c.Proxy.TLSCert == "") != (c.Proxy.TLSKey == "") {
 		return c.bad("proxy.tls_cert", "certificate and key are not both given", "set proxy.tls_cert and proxy.tls_key")
 	}
-	for key, path := range map[string]string{"proxy.tls_cert": c.Proxy.TLSCert, "proxy.tls_key": c.Proxy.TLSKey} {
+	if err := c.checkProxyAuth(); err != nil {
+		return err
+	}
+	for key, path := range map[string]string{
+		"proxy.tls_cert": c.Proxy.TLSCert, "proxy.tls_key": c.Proxy.TLSKey,
+		"proxy.tls_client_ca": c.Proxy.TLSClientCA, "proxy.socket": c.Proxy.Socket,
+	} {
 		if path == "" {
 			continue
 		}
 		if _, err := os.Stat(path); err != nil {
-			return c.bad(key, err.Error(), "give the path of a PEM file that hubpg may read")
+			return c.bad(key, err.Error(), "give the path of a file or directory that hubpg may read")
+		}
+	}
+	return nil
+}
+
+// checkProxyAuth checks how clients are let in, and how many.
+func (c *Config) checkProxyAuth() error {
+	p := &c.Proxy
+	const needed = "set proxy.tls_cert and proxy.tls_key"
+	switch {
+	case p.TLSCert != "":
+	case p.TLSRequired:
+		return c.bad("proxy.tls_required", "there is no certificate to show", needed)
+	case p.TLSClientCA != "":
+		return c.bad("proxy.tls_client_ca", "there is no certificate to show", needed)
+	case p.Auth == "password":
+		return c.bad("proxy.auth", "passwords are taken inside TLS only", needed)
+	}
+	switch p.Auth {
+	case "auto", "relay", "password":
+		if p.AuthURL != "" || p.AuthQuery != "" {
+			return c.bad("proxy.auth", "verifiers are not read with "+p.Auth, "leave proxy.auth_url and proxy.auth_query out, or use scram")
+		}
+	case "scram":
+	default:
+		return c.bad("proxy.auth", fmt.Sprintf("%q is unknown", p.Auth), "use auto, relay, password or scram")
+	}
+	for key, n := range map[string]int{
+		"proxy.max_sessions": p.MaxSessions, "proxy.max_sessions_per_address": p.MaxSessionsPerAddress,
+		"proxy.max_sessions_per_role": p.MaxSessionsPerRole,
+	} {
+		if n < 0 {
+			return c.bad(key, "is negative", "use 0 for the default")
 		}
 	}
 	return nil

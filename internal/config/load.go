@@ -29,7 +29,10 @@ func NewLoader(flags *pflag.FlagSet, prefixes ...string) *Loader {
 			continue
 		}
 		l.given[s.key] = new(string)
-		flags.Var(&textFlag{text: l.given[s.key], shown: s.show(defaults)}, s.flag, s.usage+"  [$"+s.env+"]")
+		flag := flags.VarPF(&textFlag{text: l.given[s.key], shown: s.show(defaults)}, s.flag, "", s.usage+"  [$"+s.env+"]")
+		if _, ok := s.value(defaults).(*bool); ok {
+			flag.NoOptDefVal = "true"
+		}
 	}
 	return l
 }

@@ -11,7 +11,7 @@ type setting struct {
 	env   string
 	flag  string // "" for a setting that has none
 	usage string
-	value func(*Config) any // pointer to the field: *string, *Secret, *Role or *float64
+	value func(*Config) any // pointer to the field: *string, *Secret, *Role, *float64, *int or *bool
 }
 
 // FileVariable names the environment variable with the path of the configuration file.
@@ -81,6 +81,47 @@ func settings() []setting {
 			func(c *Config) any { return &c.Proxy.TLSKey },
 		},
 		{
+			"proxy.tls_client_ca", "HUBPG_PROXY_TLS_CLIENT_CA", "proxy-tls-client-ca", "authorities (PEM) one of which must have signed a certificate of the client",
+			func(c *Config) any { return &c.Proxy.TLSClientCA },
+		},
+		{
+			"proxy.tls_required", "HUBPG_PROXY_TLS_REQUIRED", "proxy-tls-required", "refuse clients that do not ask for TLS",
+			func(c *Config) any { return &c.Proxy.TLSRequired },
+		},
+		{
+			"proxy.socket", "HUBPG_PROXY_SOCKET", "proxy-socket", "directory of a Unix socket to serve too",
+			func(c *Config) any { return &c.Proxy.Socket },
+		},
+		{
+			"proxy.auth", "HUBPG_PROXY_AUTH", "proxy-auth", "auto, relay, password or scram",
+			func(c *Config) any { return &c.Proxy.Auth },
+		},
+		{
+			"proxy.auth_url", "HUBPG_PROXY_AUTH_URL", "", "database in which a role may run proxy.auth_query; database.url if empty",
+			func(c *Config) any { return &c.Proxy.AuthURL },
+		},
+		{
+			"proxy.auth_query", "HUBPG_PROXY_AUTH_QUERY", "", "reads name and stored password of role $1, for proxy.auth scram; of pg_authid if empty",
+			func(c *Config) any { return &c.Proxy.AuthQuery },
+		},
+		{
+			"proxy.max_sessions", "HUBPG_PROXY_MAX_SESSIONS", "proxy-max-sessions", "sessions at once; 0: 10000",
+			func(c *Config) any { return &c.Proxy.MaxSessions },
+		},
+		{
+			"proxy.max_sessions_per_address", "HUBPG_PROXY_MAX_SESSIONS_PER_ADDRESS", "proxy-max-sessions-per-address",
+			"sessions at once from one address; 0: 5000",
+			func(c *Config) any { return &c.Proxy.MaxSessionsPerAddress },
+		},
+		{
+			"proxy.max_sessions_per_role", "HUBPG_PROXY_MAX_SESSIONS_PER_ROLE", "proxy-max-sessions-per-role", "sessions at once of one role; 0: no limit",
+			func(c *Config) any { return &c.Proxy.MaxSessionsPerRole },
+		},
+		{
+			"take_over", "HUBPG_TAKE_OVER", "take-over", "listen where a running hubpg of the same user does, which is stopped afterwards",
+			func(c *Config) any { return &c.TakeOver },
+		},
+		{
 			"http.listen", "HUBPG_HTTP_LISTEN", "http-listen", "address of health checks, metrics and the status page",
 			func(c *Config) any { return &c.HTTP.Listen },
 		},
@@ -134,6 +175,18 @@ func (s setting) set(c *Config, text string) error {
 			return fmt.Errorf("%q is not a number", text)
 		}
 		*field = number
+	case *int:
+		number, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		*field = number
+	case *bool:
+		yes, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		*field = yes
 	default:
 		panic(fmt.Sprintf("config: setting %s has the unknown type %T", s.key, field))
 	}
@@ -151,6 +204,10 @@ func (s setting) show(c *Config) string {
 		return string(*field)
 	case *float64:
 		return strconv.FormatFloat(*field, 'g', 4, 64)
+	case *int:
+		return strconv.Itoa(*field)
+	case *bool:
+		return strconv.FormatBool(*field)
 	default:
 		panic(fmt.Sprintf("config: setting %s has the unknown type %T", s.key, field))
 	}

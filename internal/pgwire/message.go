@@ -105,11 +105,12 @@ func AppendMessage(dst []byte, typ byte, parts ...[]byte) []byte {
 
 // Authentication codes of the messages that a proxy tells apart.
 const (
-	AuthOK        = 0
-	AuthCleartext = 3
-	AuthMD5       = 5
-	AuthSASL      = 10
-	AuthSASLFinal = 12
+	AuthOK           = 0
+	AuthCleartext    = 3
+	AuthMD5          = 5
+	AuthSASL         = 10
+	AuthSASLContinue = 11
+	AuthSASLFinal    = 12
 )
 
 // ParseAuthentication returns the code of an Authentication message and, for AuthSASL, the mechanisms offered.
