@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"hubpg/hubapi"
@@ -20,7 +21,7 @@ import (
 // that dies repeats at most one page per range.
 const maxGroup = 2000
 
-// backfillPosition is the cursor of the backfill lane.
+// backfillPosition is the cursor of the backfill lane. Without ranges, all has been read.
 type backfillPosition struct {
 	Ranges  []*span `json:"ranges"`
 	Rows    int64   `json:"rows"`    // records read so far
@@ -48,6 +49,9 @@ func (s *step) backfill(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
+	if len(p.Ranges) == 0 {
+		return 0, s.completeBackfill(ctx, t, c, &p)
+	}
 	b := &filling{
 		step: s, target: t, cursor: c, position: p, ranges: &ranges{spans: p.Ranges},
 		pages: make(chan *idPage), began: time.Now(),
@@ -60,10 +64,32 @@ func (s *step) backfill(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if b.position.Done {
-		return 0, errEnded
+	if b.last != nil {
+		return 0, s.completeBackfill(ctx, t, c, b.last)
 	}
 	return 0, nil
+}
+
+// completeBackfill tells that every record is in the table. The unique indexes are made before: later than the rows,
+// which then come in quicker, and earlier than anybody may count on them.
+func (s *step) completeBackfill(ctx context.Context, t *target, c *cursor, p *backfillPosition) error {
+	cat, err := s.e.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.e.mapper.EnsureUniques(ctx, s.e.cfg.Pool, cat, t.name())
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "55P03" || pg.Code == "40P01") {
+		err = nil // a client keeps the table; its writer makes the indexes when it can
+	}
+	if err != nil {
+		return err
+	}
+	s.e.tables.forget()
+	p.Ranges, p.Done = nil, true
+	if err := s.commit(ctx, t.name(), move{cursor: c, position: p, live: true}, nil); err != nil {
+		return err
+	}
+	return errEnded
 }
 
 // widen makes the lane list ids and read values in batches from now on, which have no URL to outgrow. It starts from the
@@ -102,6 +128,8 @@ type filling struct {
 	position backfillPosition
 	ranges   *ranges
 	stopped  bool
+
+	last *backfillPosition // the storer's: set once everything is stored
 }
 
 // idPage is one page on its way from a fetcher to the storer.
@@ -279,14 +307,17 @@ func (f *filling) store(ctx context.Context) error {
 
 func (f *filling) commitGroup(ctx context.Context, group []*idPage) error {
 	batch, position := f.advance(group)
-	m := move{cursor: f.cursor, position: position, live: position.Done}
-	return f.commit(ctx, f.target.name(), m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
+	err := f.commit(ctx, f.target.name(), move{cursor: f.cursor, position: position}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		if len(batch.Rows) == 0 {
 			return mirror.Result{}, nil
 		}
 		batch.Quiet = quiet
 		return f.e.applier.Upsert(ctx, tx, batch)
 	})
+	if err == nil && len(position.Ranges) == 0 {
+		f.last = position
+	}
+	return err
 }
 
 // advance moves the ranges past the pages and returns the rows with the position that covers them.
@@ -322,7 +353,5 @@ func (f *filling) advance(group []*idPage) (*mirror.Batch, *backfillPosition) {
 			p.Ranges = append(p.Ranges, &c)
 		}
 	}
-	p.Done = len(p.Ranges) == 0
-	f.position.Done = p.Done
 	return batch, &p
 }

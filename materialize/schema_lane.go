@@ -181,14 +181,14 @@ func (s *step) mapType(ctx context.Context, t objectType) error {
 			slog.Int("columns_added", len(change.Added)), slog.Int("columns_archived", len(change.Archived)))
 	}
 	s.absence(ctx, t.def.Name, t.def.ObjectType, nil)
-	if err := s.openTable(ctx, table); err != nil {
-		return err
-	}
 	rows, options := propertyRows(table, properties)
 	if err := s.replace(ctx, "properties", table.Name, readAt, rows); err != nil {
 		return err
 	}
 	if err := s.replace(ctx, "property_options", table.Name, readAt, options); err != nil {
+		return err
+	}
+	if err := s.openTable(ctx, table); err != nil { // after properties: they say which columns are to be unique
 		return err
 	}
 	if !t.pipelines {

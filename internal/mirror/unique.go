@@ -18,6 +18,37 @@ import (
 // maxKey is the longest value, in bytes, that a unique index surely takes.
 const maxKey = 2600
 
+// EnsureUniques gives a table the unique indexes that ON CONFLICT needs: one on each column of a property whose values
+// HubSpot keeps unique. Without a name it sees to all tables that are complete. See [Mapper.EnsureUnique] for what may
+// put an index off; calling again is cheap.
+func (m *Mapper) EnsureUniques(ctx context.Context, db DB, known *Catalog, table string) error {
+	rows, err := db.Query(ctx, `
+select c.table_name, c.column_name
+from hubpg.columns c
+join hubpg.objects o using (portal_id, table_name)
+left join `+ident(m.c.Schema, "properties")+` p on p.object_table = c.table_name and p.name = c.property
+where c.portal_id = $1 and case when $2 = '' then o.phase = 'live' else c.table_name = $2 end
+and o.deletes = 'hard' and c.kind = 'text' and c.placement = 'column' and c.archived_at is null
+and (p.unique_value or o.object_type = '0-1' and c.property = 'email')
+order by 1, 2`, m.c.PortalID, table)
+	if err != nil {
+		return fmt.Errorf("list unique columns: %w", err)
+	}
+	type place struct{ Table, Column string }
+	wanted, err := pgx.CollectRows(rows, pgx.RowToStructByPos[place])
+	if err != nil {
+		return fmt.Errorf("list unique columns: %w", err)
+	}
+	for _, p := range wanted {
+		if t := known.Named(p.Table); t != nil {
+			if _, err := m.EnsureUnique(ctx, db, t, p.Column); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // EnsureUnique gives a column a unique index, which ON CONFLICT needs, and reports whether it is there now. Values that
 // are not unique in the table, because it has seen a value's new holder and not yet that the old one lost it, put it off:
 // their records become suspects, which are read again.
@@ -35,6 +66,9 @@ func (m *Mapper) EnsureUnique(ctx context.Context, db DB, t *catalog.Table, colu
 	duplicates := "select id from (select id, count(*) over (partition by " + ident(column) + ") n from " + tableIdent(t) +
 		" where " + ident(column) + " is not null) u where n > 1"
 	err := m.locked(ctx, db, t.Name, func(tx pgx.Tx) error {
+		if index, err := uniqueIndex(ctx, tx, t, column); err != nil || index != nil {
+			return err // another process was first
+		}
 		var long bool
 		if err := tx.QueryRow(ctx, "select exists (select from "+tableIdent(t)+" where octet_length("+ident(column)+") > $1)", maxKey).
 			Scan(&long); err != nil {
@@ -208,15 +242,7 @@ func (w *workload) withdraw(r *Row, i int) {
 
 // dropUnique gives up a column's unique index.
 func (a *Applier) dropUnique(ctx context.Context, tx pgx.Tx, t *catalog.Table, c *catalog.Column) error {
-	var index *string
-	err := tx.QueryRow(ctx, `
-select (select format('%I.%I', n.nspname, r.relname)
-        from pg_index i
-        join pg_class r on r.oid = i.indexrelid
-        join pg_namespace n on n.oid = r.relnamespace
-        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-        where i.indrelid = $1::text::regclass and i.indisunique and not i.indisprimary and i.indnkeyatts = 1 and a.attname = $2)`,
-		tableIdent(t), c.Name).Scan(&index)
+	index, err := uniqueIndex(ctx, tx, t, c.Name)
 	if err != nil || index == nil {
 		return err
 	}
@@ -226,4 +252,19 @@ select (select format('%I.%I', n.nspname, r.relname)
 	_, err = tx.Exec(ctx, "update hubpg.objects set catalog_version = catalog_version + 1 where portal_id = $1 and table_name = $2",
 		a.portal, t.Name)
 	return err
+}
+
+// uniqueIndex names the unique index of a column, quoted; nil if there is none.
+func uniqueIndex(ctx context.Context, tx pgx.Tx, t *catalog.Table, column string) (index *string, err error) {
+	err = tx.QueryRow(ctx, `
+select (select format('%I.%I', n.nspname, r.relname)
+        from pg_index i
+        join pg_class r on r.oid = i.indexrelid
+        join pg_namespace n on n.oid = r.relnamespace
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where i.indrelid = $1::text::regclass and i.indisunique and not i.indisprimary and i.indnkeyatts = 1 and i.indpred is null
+        and a.attname = $2
+        order by i.indexrelid
+        limit 1)`, tableIdent(t), column).Scan(&index)
+	return index, err
 }
