@@ -24,6 +24,7 @@ create table hubpg.writes (
     xid             xid8,                               -- the client's transaction
     rows            integer     not null,
     calls           integer     not null default 0,
+    progress        jsonb       not null default '{}', -- by table
     intent          jsonb       not null,
     outcome         jsonb,
     correlation_ids text[]      not null default '{}',
@@ -32,8 +33,25 @@ create table hubpg.writes (
 create index writes_open_idx on hubpg.writes (portal_id, id) where settled_at is null;
 create index writes_at_idx on hubpg.writes (at);
 comment on table hubpg.writes is 'every statement that changed HubSpot through the proxy: what it meant to do, written before the first call, and what became of it';
+comment on column hubpg.writes.progress is 'by table: how many rows HubSpot has accepted so far, and how many there are';
 comment on column hubpg.writes.intent is 'one element per row: table, op, id, and the properties before and after';
 comment on column hubpg.writes.outcome is 'one element per row: the record''s id and what HubSpot said';
+
+alter view hubpg.status rename to lane_status;
+comment on view hubpg.lane_status is 'hubpg.status without what writers add';
+
+create view hubpg.status as
+with sending as (
+    select w.portal_id, p.key as table_name, sum((p.value ->> 1)::bigint) as rows, sum((p.value ->> 0)::bigint) as done
+    from hubpg.writes w
+    cross join jsonb_each(w.progress) p
+    where w.settled_at is null and w.status in ('intent', 'sent')
+    group by w.portal_id, p.key
+)
+select l.*, s.rows::bigint as rows_sending, s.done::bigint as rows_sent
+from hubpg.lane_status l
+left join sending s on s.portal_id = l.portal_id and s.table_name = l.table_name;
+comment on view hubpg.status is 'one row per mirrored table: rows, progress of its first filling, how far behind HubSpot it may be, and what is wrong with it; rows_sending is how many rows statements under way want to change in HubSpot, rows_sent how many of these it has taken';
 
 create table hubpg.write_secret (
     only_row boolean not null default true constraint write_secret_pkey primary key

@@ -40,6 +40,8 @@ type Table struct {
 	ETA      *float64   `json:"eta_seconds,omitempty"`   // until the first backfill is complete
 	Lag      *float64   `json:"lag_seconds,omitempty"`   // since the table was last verified complete
 	Verified *time.Time `json:"verified_at,omitempty"`
+	Sending  *int64     `json:"rows_sending,omitempty"` // that statements under way want to change in HubSpot
+	Sent     *int64     `json:"rows_sent,omitempty"`    // of these, accepted so far
 	Error    string     `json:"error,omitempty"`
 	Hint     string     `json:"hint,omitempty"`
 	ErrorAt  *time.Time `json:"error_at,omitempty"`
@@ -51,7 +53,7 @@ type Table struct {
 const selectTables = `
 select s.schema_name, s.table_name, s.kind, s.phase, s.rows, s.expected_rows, (s.progress / 100)::float8,
        extract(epoch from s.eta)::float8, extract(epoch from s.lag)::float8, s.verified_at,
-       coalesce(s.last_error, ''), coalesce(s.hint, ''), s.error_at, coalesce(ends.stuck, '')
+       coalesce(s.last_error, ''), coalesce(s.hint, ''), s.error_at, s.rows_sending, s.rows_sent, coalesce(ends.stuck, '')
 from hubpg.status s
 left join lateral (
     select min(e.table_name) as stuck
@@ -71,7 +73,7 @@ func Read(ctx context.Context, q Querier) (*Report, error) {
 	r := &Report{At: time.Now().UTC()}
 	r.Tables, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Table, err error) {
 		err = row.Scan(&t.Schema, &t.Name, &t.Kind, &t.Phase, &t.Rows, &t.Expected, &t.Progress,
-			&t.ETA, &t.Lag, &t.Verified, &t.Error, &t.Hint, &t.ErrorAt, &t.waitsFor)
+			&t.ETA, &t.Lag, &t.Verified, &t.Error, &t.Hint, &t.ErrorAt, &t.Sending, &t.Sent, &t.waitsFor)
 		if t.waitsFor != "" && t.Hint == "" {
 			t.Hint = "waits until " + t.waitsFor + " can be read"
 		}

@@ -22,6 +22,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 		return err
 	}
 	for _, t := range r.Tables {
+		if t.Sending != nil && t.Sent != nil {
+			if _, err := fmt.Fprintf(w, "%s.%s: HubSpot has taken %d of %d rows that statements are changing\n", t.Schema, t.Name, *t.Sent, *t.Sending); err != nil {
+				return err
+			}
+		}
 		if t.Hint != "" {
 			if _, err := fmt.Fprintf(w, "%s.%s: %s\n", t.Schema, t.Name, t.Hint); err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"hubpg/hubapi"
+	"hubpg/internal/budget"
 	"hubpg/internal/catalog"
 	"hubpg/internal/changes"
 	"hubpg/internal/mirror"
@@ -46,16 +47,26 @@ func newAccount(t testing.TB) *account {
 
 func newAccountWith(t testing.TB, cfg mirror.MapperConfig) *account {
 	t.Helper()
-	a := &account{t: t, hub: sandbox.New(sandbox.Config{Seed: 1, Empty: true, Quiet: true, PortalID: portal}), tables: map[string]*catalog.Table{}}
+	return newAccountOf(t, cfg, sandbox.Config{})
+}
+
+// newAccountOf makes a mirrored account in which HubSpot is as hub says. Where it has limits, calls come out of a budget.
+func newAccountOf(t testing.TB, cfg mirror.MapperConfig, hub sandbox.Config) *account {
+	t.Helper()
+	hub.Seed, hub.Empty, hub.Quiet, hub.PortalID = 1, true, true, portal
+	a := &account{t: t, hub: sandbox.New(hub), tables: map[string]*catalog.Table{}}
 	server := httptest.NewServer(a.hub)
 	t.Cleanup(server.Close)
-	var err error
-	a.client, err = hubapi.New(server.URL, hubapi.StaticToken(sandbox.DefaultToken),
-		hubapi.WithRetry(hubapi.RetryPolicy{Tries: 2, Initial: time.Millisecond}))
-	a.must(err)
 	a.db = pgtest.Migrated(t, migrations.Up)
 	a.roles()
 	a.pool = a.db.Pool(t)
+	options := []hubapi.Option{hubapi.WithRetry(hubapi.RetryPolicy{Tries: 2, Initial: time.Millisecond})}
+	if hub.Limits {
+		options = append(options, hubapi.WithLimiter(budget.New(a.pool, budget.Config{PortalID: portal, Share: 1})))
+	}
+	var err error
+	a.client, err = hubapi.New(server.URL, hubapi.StaticToken(sandbox.DefaultToken), options...)
+	a.must(err)
 	mapper := mirror.NewMapper(cfg)
 	a.must(mapper.EnsureAccount(t.Context(), a.pool))
 	if roles, err := mapper.EnsureRoles(t.Context(), a.pool); err != nil || !roles.Writer {
@@ -66,25 +77,30 @@ func newAccountWith(t testing.TB, cfg mirror.MapperConfig) *account {
 		if typ.Name != "contacts" && typ.Name != "companies" && typ.Name != "deals" {
 			continue
 		}
-		def := &mirror.ObjectDef{
+		a.mirror(mapper, &mirror.ObjectDef{
 			ObjectType: typ.TypeID, Name: typ.Name, Singular: typ.Singular, Path: typ.Name, ModifiedProperty: typ.ModifiedProperty,
-		}
-		properties, err := a.client.ListProperties(t.Context(), typ.Name, false)
-		a.must(err)
-		for _, p := range properties {
-			def.Properties = append(def.Properties, mirror.PropertyDef{
-				Name: p.Name, Type: p.Type, FieldType: p.FieldType, Label: p.Label, Calculated: p.Calculated,
-				ReadOnly: p.Modification.ReadOnlyValue, Hidden: p.Hidden,
-			})
-		}
-		a.tables[typ.Name], _, err = mapper.EnsureObject(t.Context(), a.pool, def)
-		a.must(err)
+		})
 	}
 	a.pair, _, err = mapper.EnsurePair(t.Context(), a.pool, a.tables["contacts"], a.tables["companies"])
 	a.must(err)
 	a.applier = mirror.NewApplier(mirror.Config{PortalID: portal})
 	a.writer = a.newWriter()
 	return a
+}
+
+// mirror makes the table of an object type.
+func (a *account) mirror(mapper *mirror.Mapper, def *mirror.ObjectDef) {
+	a.t.Helper()
+	properties, err := a.client.ListProperties(a.t.Context(), def.Path, false)
+	a.must(err)
+	for _, p := range properties {
+		def.Properties = append(def.Properties, mirror.PropertyDef{
+			Name: p.Name, Type: p.Type, FieldType: p.FieldType, Label: p.Label, Calculated: p.Calculated,
+			ReadOnly: p.Modification.ReadOnlyValue, Hidden: p.Hidden,
+		})
+	}
+	a.tables[def.Name], _, err = mapper.EnsureObject(a.t.Context(), a.pool, def)
+	a.must(err)
 }
 
 func (a *account) newWriter() *writeback.Writer {

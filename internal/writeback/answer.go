@@ -48,17 +48,17 @@ func (p *plan) answers() (json.RawMessage, error) {
 			a.ReadAt = stamp(c.readAt)
 		case c.pair != nil:
 			a.Row = c.edgeRow()
-		case !c.idle():
-			from := c
-			if l := last[fmt.Sprintf("%s %d", c.table(), c.record.ID)]; l != nil {
-				from = l
+		default: // a change that sent nothing shows what others of its record have brought about
+			if from := last[fmt.Sprintf("%s %d", c.table(), c.recordID())]; from != nil {
+				c.fill(a, from)
 			}
-			c.fill(a, from)
 		}
 		if a.Key != "" {
 			id := a.Op + " " + a.Table + " " + a.Key
 			if earlier := seen[id]; earlier != nil {
-				*earlier = *a
+				if !a.Skip || earlier.Row == nil { // a refused change takes nothing from an accepted one
+					*earlier = *a
+				}
 				continue
 			}
 			seen[id] = a

@@ -18,6 +18,9 @@ const (
 	deniedFor = time.Minute
 )
 
+// customTypes is how the ids of custom object types begin.
+const customTypes = "2-"
+
 // definition is a table with what HubSpot says about its properties. It does not change.
 type definition struct {
 	table    *catalog.Table
@@ -25,6 +28,7 @@ type definition struct {
 	readable []catalog.Column
 	whole    *hubapi.Projection // of readable
 	unique   []*column
+	required [][]string // groups of properties, of each of which a new record has to have one
 	readAt   time.Time
 }
 
@@ -51,6 +55,16 @@ func (w *Writer) define(ctx context.Context, t *catalog.Table, fresh bool) (*def
 		return nil, fmt.Errorf("read properties of %s: %w", t.Name, err)
 	}
 	d = newDefinition(t, properties, began)
+	d.required = required(t.ObjectType)
+	if strings.HasPrefix(t.ObjectType, customTypes) {
+		schema, err := w.client.GetSchema(ctx, t.ObjectType)
+		if err != nil { // the token may not be allowed to read it: HubSpot itself will say what a record lacks
+			w.logger.Debug("read required properties", "table", t.Name, "error", err)
+		}
+		for _, name := range schema.RequiredProperties {
+			d.required = append(d.required, []string{name})
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.defs[t.Name] = d
@@ -110,7 +124,8 @@ func (w *Writer) denials(table string) []*flaw {
 	return nil
 }
 
-// required lists, for the types whose rule is known, groups of properties of which one has to be set to create a record.
+// required lists, for those of HubSpot's own types whose rule is known, groups of properties of which one has to be set to
+// create a record. Custom types have theirs in their schema.
 func required(objectType string) [][]string {
 	switch objectType {
 	case "0-1":
@@ -130,8 +145,8 @@ func required(objectType string) [][]string {
 }
 
 // missing names the first required group that properties lack, "" when all is there.
-func missing(objectType string, properties map[string]string) string {
-	for _, group := range required(objectType) {
+func (d *definition) missing(properties map[string]string) string {
+	for _, group := range d.required {
 		if !slices.ContainsFunc(group, func(p string) bool { return properties[p] != "" }) {
 			return strings.Join(group, " or ")
 		}

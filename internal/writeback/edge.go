@@ -278,6 +278,7 @@ func (m *mission) pairs(ctx context.Context, list []*change, call pairCall, type
 		for _, o := range owners[at:end] {
 			m.note(o)
 		}
+		m.count(ctx, slices.Concat(owners[at:end]...))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 // The states of a write that this package moves it to.
 const (
 	statusIntent     = "intent"
+	statusSent       = "sent" // some of it
 	statusAccepted   = "accepted"
 	statusRefused    = "refused"
 	statusAmbiguous  = "ambiguous"
@@ -72,10 +73,10 @@ func (w *Writer) begin(ctx context.Context, r *Request, p *plan) (id int64, err 
 	}
 	err = w.reserve.with(ctx, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, `
-insert into hubpg.writes (portal_id, status, role, database, application, client, statement, pid, xid, rows, intent)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::xid8, $10, $11)
+insert into hubpg.writes (portal_id, status, role, database, application, client, statement, pid, xid, rows, intent, progress)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::xid8, $10, $11, $12)
 returning id`, w.portal, statusIntent, clean(r.Role), clean(r.Database), clean(r.Application), clean(r.Client), clean(r.SQL),
-			int64(r.PID), xid, len(p.changes), text).Scan(&id)
+			int64(r.PID), xid, len(p.changes), text, newProgress(p)).Scan(&id)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("record intent: %w", err)
@@ -121,9 +122,10 @@ set status = $2,
     calls = $4,
     outcome = $5,
     correlation_ids = $6,
-    error = nullif($7, '')
+    error = nullif($7, ''),
+    progress = $8
 where id = $1`, id, status, status == statusRefused && !touched, m.calls.Load(), text,
-			slices.AppendSeq([]string{}, maps.Keys(correlations)), clean(failed))
+			slices.AppendSeq([]string{}, maps.Keys(correlations)), clean(failed), m.progress())
 		return err
 	})
 	if err != nil {

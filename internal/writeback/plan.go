@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"hubpg/hubapi"
@@ -209,10 +210,18 @@ func (c *change) planRecord(p *plan) {
 		c.refuse(&flaw{code: CodeGone, message: "the record was deleted in HubSpot", hint: "restore it in HubSpot first"})
 	}
 	if c.op == opInsert && len(c.flaws) == 0 {
-		if group := missing(c.def.table.ObjectType, c.properties); group != "" {
-			c.refuse(&flaw{code: "23502", message: "a new record of " + c.table() + " needs " + group})
+		if group := c.def.missing(c.properties); group != "" {
+			c.refuse(&flaw{code: "23502", column: c.lacks(group), message: "a new record of " + c.table() + " needs " + group})
 		}
 	}
+}
+
+// lacks is the column of a required property; "" where there is a choice of several.
+func (c *change) lacks(property string) string {
+	if strings.Contains(property, " ") {
+		return ""
+	}
+	return columnOf(c.def, property)
 }
 
 // planOverflow takes what changed in _overflow, whose keys are columns like others.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
 	"hubpg/internal/sandbox"
 	"hubpg/internal/writeback"
 )
@@ -27,7 +28,7 @@ func TestBadValuesAreRefusedBeforeAnyCall(t *testing.T) {
 		{"22P02", "update hubspot.contacts set lifecyclestage = 'customre'", "customer", "lifecyclestage"},
 		{"22P02", "insert into hubspot.contacts (email) values ('nobody')", "not an email", "email"},
 		{"23502", "insert into hubspot.contacts (phone) values ('1')", "email or firstname or lastname", ""},
-		{"23502", "insert into hubspot.deals (amount) values (1)", "dealname", ""},
+		{"23502", "insert into hubspot.deals (amount) values (1)", "dealname", "dealname"},
 		{"428C9", "insert into hubspot.contacts (id, email) values (77, 'x@example.com')", "cannot be chosen", "id"},
 	} {
 		var before int64
@@ -51,6 +52,38 @@ func TestBadValuesAreRefusedBeforeAnyCall(t *testing.T) {
 	}
 	a.agree("contacts", "firstname", "lifecyclestage")
 	_ = id
+}
+
+func TestACustomObjectMustHaveWhatItsSchemaRequires(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	typeID, err := a.hub.AddObjectType(sandbox.SchemaDef{
+		Name: "robots", SingularLabel: "Robot", PluralLabel: "Robots", PrimaryDisplayProperty: "serial",
+		RequiredProperties: []string{"serial", "model"},
+		Properties: []sandbox.PropertyDef{
+			{Name: "serial", Label: "Serial", Type: "string", FieldType: "text"},
+			{Name: "model", Label: "Model", Type: "string", FieldType: "text"},
+			{Name: "note", Label: "Note", Type: "string", FieldType: "text"},
+		},
+	})
+	a.must(err)
+	a.mirror(mirror.NewMapper(mirror.MapperConfig{PortalID: portal}), &mirror.ObjectDef{
+		ObjectType: typeID, Name: "robots", Singular: "robot", Path: typeID, ModifiedProperty: "hs_lastmodifieddate", Custom: true,
+	})
+	s := a.session()
+	before := a.hub.Stats().ByFamily["write"]
+	e := s.refused("23502", "insert into hubspot.robots (serial, note) values ('S1', 'new')")
+	if e == nil || e.Column != "model" || e.ID != 0 {
+		t.Errorf("refused with %+v", e)
+	}
+	if calls := a.hub.Stats().ByFamily["write"] - before; calls != 0 {
+		t.Errorf("%d calls", calls)
+	}
+	if res := s.do("insert into hubspot.robots (serial, model) values ('S1', 'M1') returning serial"); res.String() != "S1" {
+		t.Errorf("returned %s", res)
+	}
+	s.do("update hubspot.robots set note = 'used'") // changes need only what they change
+	a.agree("robots", "serial", "model", "note")
 }
 
 func TestHalfRefusedStatementsFailAndTheTableTellsTheTruth(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -97,7 +96,7 @@ for update skip locked`, id).Scan(&status, &end, &idle)
 		if err != nil {
 			return err
 		}
-		running := status == statusIntent || status == "sent" || status == statusAccepted
+		running := status == statusIntent || status == statusSent || status == statusAccepted
 		if running && (end == "in progress" || end == "" && idle < quiet.Seconds()) {
 			return nil
 		}
@@ -132,38 +131,13 @@ func (w *Writer) publishAll(ctx context.Context) error {
 	return w.publish(ctx, tables)
 }
 
-// unique gives the tables that are complete the indexes that ON CONFLICT on a unique property needs.
+// unique gives the tables that are complete the indexes that ON CONFLICT on a unique property needs, where filling them
+// has not: a property became unique since, or its values were not.
 func (w *Writer) unique(ctx context.Context) error {
 	cat, err := w.catalog(ctx)
 	if err != nil || len(cat.Tables) == 0 {
 		return err
 	}
-	schema := cat.Tables[0].Schema
-	rows, err := w.pool.Query(ctx, `
-select c.table_name, c.column_name
-from hubpg.columns c
-join hubpg.objects o using (portal_id, table_name)
-left join `+pgx.Identifier{schema, "properties"}.Sanitize()+` p on p.object_table = c.table_name and p.name = c.property
-where c.portal_id = $1 and o.phase = 'live' and o.deletes = 'hard' and c.kind = 'text' and c.placement = 'column' and c.archived_at is null
-and (p.unique_value or o.object_type = '0-1' and c.property = 'email')
-order by 1, 2`, w.portal)
-	if err != nil {
-		return fmt.Errorf("list unique columns: %w", err)
-	}
-	type place struct{ table, column string }
-	wanted, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p place, err error) {
-		return p, row.Scan(&p.table, &p.column)
-	})
-	if err != nil {
-		return fmt.Errorf("list unique columns: %w", err)
-	}
-	mapper := mirror.NewMapper(mirror.MapperConfig{PortalID: w.portal, Schema: schema})
-	for _, p := range wanted {
-		if t := cat.Named(p.table); t != nil && !slices.Contains(t.Unique, p.column) {
-			if _, err := mapper.EnsureUnique(ctx, w.pool, t, p.column); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	mapper := mirror.NewMapper(mirror.MapperConfig{PortalID: w.portal, Schema: cat.Tables[0].Schema})
+	return mapper.EnsureUniques(ctx, w.pool, cat, "")
 }

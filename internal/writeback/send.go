@@ -21,12 +21,15 @@ import (
 type mission struct {
 	w     *Writer
 	p     *plan
-	skip  bool // go on after refusals
+	id    int64 // in hubpg.writes; 0 when nothing is to be sent
+	skip  bool  // go on after refusals
 	stop  atomic.Bool
 	calls atomic.Int64
 
 	mu           sync.Mutex // guards below
 	correlations map[string]bool
+	taken        map[string]int // rows that HubSpot has accepted, by table
+	shown        time.Time      // when that was last stored
 }
 
 // heard keeps the correlation id of an answer.
@@ -58,20 +61,22 @@ func (m *mission) send(ctx context.Context) {
 		if m.stop.Load() {
 			return
 		}
-		ready := group[:0:0]
+		ready, idle := group[:0:0], group[:0:0]
 		for _, c := range group {
 			if len(c.flaws) > 0 {
-				continue
-			}
-			if c.idle() {
-				c.done = true
 				continue
 			}
 			if !m.prepare(c) {
 				continue
 			}
+			if c.idle() {
+				c.done = true
+				idle = append(idle, c)
+				continue
+			}
 			ready = append(ready, c)
 		}
+		m.count(ctx, idle)
 		if len(ready) == 0 || m.stop.Load() {
 			continue
 		}
@@ -87,6 +92,7 @@ func (m *mission) send(ctx context.Context) {
 				if !m.stop.Load() {
 					m.sendRecords(ctx, batch, 0)
 					m.note(batch)
+					m.count(ctx, batch)
 				}
 				return nil
 			})

@@ -3,12 +3,15 @@ package writeback_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"hubpg/internal/changes"
 	"hubpg/internal/mirror"
+	"hubpg/internal/sandbox"
 	"hubpg/internal/writeback"
 )
 
@@ -143,6 +146,25 @@ select made.id, linked.company_id, linked.type_id from made, linked`, one)
 	if got := a.value("contacts", id, "email") + " " + a.value("contacts", id, "lastname"); got != "two@example.com Signed" {
 		t.Errorf("function: HubSpot has %q", got)
 	}
+	// Changes that change nothing, between and after others of their record.
+	s.exec(`create function app.again(address text) returns text language plpgsql as $$
+declare made bigint; seen text;
+begin
+  insert into hubspot.contacts (email, firstname) values (address, 'One') returning id into made;
+  update hubspot.contacts set firstname = 'One' where id = made;
+  update hubspot.contacts set firstname = 'Two' where id = made;
+  update hubspot.contacts set firstname = 'Two' where id = made returning firstname || (id > 0) into seen;
+  return seen;
+end $$`)
+	s.exec("begin")
+	if res = s.do("select app.again('again@example.com')"); res.String() != "Twotrue" {
+		t.Errorf("changes of one record: %s", res)
+	}
+	if res, err := s.plain(t.Context(), "select firstname from hubspot.contacts where email = 'again@example.com'", nil); err != nil || res.String() != "Two" {
+		t.Errorf("changes of one record: %v %v", res, err)
+	}
+	s.exec("commit")
+	s.ended(true)
 	res = s.do(`merge into hubspot.contacts c using (values ('one@example.com', 'Merged'), ('three@example.com', 'Fresh')) v(email, name) on v.email = c.email
 when matched then update set lastname = v.name when not matched then insert (email, lastname) values (v.email, v.name)`)
 	if res.tag != "MERGE 2" || a.value("contacts", one, "lastname") != "Merged" {
@@ -281,7 +303,7 @@ func TestAssociationsAreWrittenInBothDirectionsOfTime(t *testing.T) {
 
 func TestTenThousandRowsTakeAHundredCalls(t *testing.T) {
 	t.Parallel()
-	a := newAccount(t)
+	a := newAccountOf(t, mirror.MapperConfig{PortalID: portal}, sandbox.Config{Limits: true})
 	n := 10_000
 	if testing.Short() {
 		n = 1_000
@@ -293,13 +315,70 @@ func TestTenThousandRowsTakeAHundredCalls(t *testing.T) {
 	a.read("contacts", changes.Backfill)
 	s := a.session()
 	before := a.hub.Stats().Calls
-	if res := s.do("update hubspot.contacts set firstname = 'N' || (id % 7)"); res.tag != fmt.Sprintf("UPDATE %d", n) {
-		t.Error(res.tag)
+
+	// Another session watches.
+	type view struct {
+		status              string
+		sending, sent, went int
 	}
+	done := make(chan struct{})
+	var seen []view
+	look := func() {
+		var v view
+		err := a.pool.QueryRow(t.Context(), `
+select w.status, coalesce(s.rows_sending, 0), coalesce(s.rows_sent, 0), (w.progress -> 'contacts' ->> 0)::int
+from hubpg.writes w
+cross join hubpg.status s
+where s.table_name = 'contacts'`).Scan(&v.status, &v.sending, &v.sent, &v.went)
+		if err == nil && (len(seen) == 0 || seen[len(seen)-1] != v) {
+			seen = append(seen, v)
+		}
+	}
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for {
+			look()
+			select {
+			case <-done:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})
+	res := s.do("update hubspot.contacts set firstname = 'N' || (id % 7)")
 	if calls := a.hub.Stats().Calls - before; calls > int64(n/100+1) {
 		t.Errorf("%d calls", calls)
 	}
+	close(done)
+	watcher.Wait()
+	look()
+	if res.tag != fmt.Sprintf("UPDATE %d", n) {
+		t.Error(res.tag)
+	}
 	a.agree("contacts", "firstname")
+
+	between := 0
+	for i, v := range seen {
+		if v.status != "sent" {
+			continue
+		}
+		if v.sending != n || v.sent != v.went || v.sent <= 0 || i > 0 && v.went < seen[i-1].went {
+			t.Errorf("after %+v another session saw %+v", seen[:i], v)
+		}
+		if v.sent < n {
+			between++
+		}
+	}
+	if want := n / 2_500; between < max(want, 1) {
+		t.Errorf("another session saw the write under way %d times: %+v", between, seen)
+	}
+	if last := seen[len(seen)-1]; last.sending != 0 || last.went != n {
+		t.Errorf("in the end another session saw %+v", last)
+	}
+	stats := a.hub.Stats()
+	if len(stats.RateLimited) != 0 || stats.Violations["burst"] != 0 {
+		t.Errorf("over the quota: %v, %v", stats.RateLimited, stats.Violations)
+	}
 }
 
 func TestSoftDeletesKeepTheRow(t *testing.T) {

@@ -37,6 +37,7 @@ func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
 			return Result{}, err
 		}
 		defer w.setActive(res.ID, false)
+		m.id = res.ID
 		m.send(ctx)
 		if bad := p.flawed() || m.stop.Load() || ctx.Err() != nil; bad && !r.SkipBadRows {
 			return Result{}, w.fail(ctx, res.ID, m)
