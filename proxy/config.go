@@ -45,6 +45,7 @@ const (
 	DefaultListenerQueue      = 16_384
 	DefaultCutOffGrace        = 5 * time.Second
 	DefaultCopyBytes          = 256 << 20
+	DefaultIdleAfterWrite     = time.Minute
 )
 
 // maxLogin caps one authentication message of a client; Postgres's own cap for tokens.
@@ -109,6 +110,9 @@ type Limits struct {
 	ListenerQueue      int           // notifications waiting for one session before it is cut off
 	CutOffGrace        time.Duration // for a client that does not read to take its last error
 	CopyBytes          int64         // of one COPY FROM STDIN into a mirrored table, kept until HubSpot has answered
+	// IdleAfterWrite is how long a transaction that has changed mirrored rows may be idle before Postgres ends its
+	// session: its locks keep those rows from following HubSpot. A shorter idle_in_transaction_session_timeout holds.
+	IdleAfterWrite time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -128,6 +132,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Limits.ListenerQueue, DefaultListenerQueue)
 	setDefault(&c.Limits.CutOffGrace, DefaultCutOffGrace)
 	setDefault(&c.Limits.CopyBytes, DefaultCopyBytes)
+	setDefault(&c.Limits.IdleAfterWrite, DefaultIdleAfterWrite)
 	if len(c.Schemas) == 0 {
 		c.Schemas = []string{"hubspot"}
 	}

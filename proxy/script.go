@@ -29,6 +29,7 @@ type act struct {
 	bind    []byte
 	execute []byte
 	copied  *spool // COPY data, once the client has sent it
+	taken   bool   // the client has
 }
 
 // step is one statement in a script.

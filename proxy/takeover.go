@@ -30,6 +30,7 @@ type takeover struct {
 
 	toServer []byte
 	toClient []byte // whole messages
+	flushes  int    // times that toClient was written
 	held     []byte // the tag of a statement that is told once its transaction has committed
 
 	steps  []step
@@ -384,6 +385,7 @@ func (t *takeover) flush() error {
 	if len(t.toClient) == 0 {
 		return nil
 	}
+	t.flushes++
 	chunk := make([]byte, 0, len(t.toClient))
 	t.filter.Begin()
 	for rest := t.toClient; len(rest) >= pgwire.HeaderLen; {
@@ -405,6 +407,7 @@ func (t *takeover) stream(h pgwire.Header) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	t.flushes++
 	t.filter.Begin()
 	defer t.filter.unlock()
 	t.filter.Header(h.Type, h.Size)

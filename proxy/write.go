@@ -14,6 +14,9 @@ import (
 	"hubpg/internal/sqlstmt"
 )
 
+// codeGuard is what the guard of a mirrored table says to a change that was not rehearsed.
+const codeGuard = "HS001"
+
 // maxCaptured bounds what one statement may change, as its rows in JSON.
 const maxCaptured = 256 << 20
 
@@ -35,8 +38,12 @@ left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
 	askPatience = "select pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true)"
 	askLock     = "select hubpg.lock_tables($1, $2::text[])"
 	askUnlock   = "select hubpg.unlock_tables()"
-	askAnswer   = "select hubpg.answer($1, $2::jsonb)"
-	askPerform  = "select hubpg.perform($1)"
+	// A client that forgets its transaction must not keep the rows from following HubSpot.
+	askUnlockIdle = `select hubpg.unlock_tables(), pg_catalog.set_config('idle_in_transaction_session_timeout',
+    case when pg_catalog.current_setting('idle_in_transaction_session_timeout')::interval between interval '1 microsecond' and $1::text::interval
+    then pg_catalog.current_setting('idle_in_transaction_session_timeout') else $1::text end, true)`
+	askAnswer  = "select hubpg.answer($1, $2::jsonb)"
+	askPerform = "select hubpg.perform($1)"
 )
 
 // rehearsal is what a statement would do.
@@ -66,16 +73,19 @@ func (t *takeover) write(a *act) (bool, error) {
 		defer a.copied.close()
 	}
 	r, ok, err := t.rehearsed(a, permit)
+	for try := 1; err == nil && ok && len(r.rows) == 0 && !r.tooLarge; try++ {
+		var again bool
+		if ok, again, err = t.asItIs(a, try); !again {
+			return ok, err
+		}
+		r, ok, err = t.rehearsed(a, permit)
+	}
 	if err != nil || !ok {
 		return false, err
 	}
 	switch {
 	case r.tooLarge:
 		return t.refuse(failure("54000", "the statement changes too much of HubSpot at once", "", "Split it into several."))
-	case len(r.rows) == 0:
-		t.ask(askRelease)
-		t.presentAgain(a)
-		return t.finish(t.play())
 	case r.writes == "off":
 		return t.refuse(failure("HS010", "writes to HubSpot are off in this session", "", "Set hubpg.writes to on, or to dry_run."))
 	case r.writes != "" && r.writes != string(WriteOn) && r.writes != string(WriteDryRun):
@@ -128,7 +138,8 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 			return nil, false, err
 		}
 		s := t.present(a)
-		s.told, s.hold, s.copied = false, false, a.copied
+		s.told, s.hold, s.copied, s.replay = false, false, a.copied, a.taken
+		a.taken = true
 		f, err := t.play()
 		if err == nil && f != nil && a.copied.broken != "" {
 			f.message = failure("54000", a.copied.broken, "", "Split the data, or use INSERT.").Append(nil)
@@ -144,6 +155,33 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 	t.ask(askBack)
 	ok, err := t.finish(t.play())
 	return r, ok, err
+}
+
+// maxRehearsals bounds how often a statement is rehearsed.
+const maxRehearsals = 5
+
+// asItIs runs a statement of which the rehearsal has changed nothing. By now there may be something for it to change:
+// then the guard refuses it, and it is to be rehearsed again, unless the client has seen part of its answer.
+func (t *takeover) asItIs(a *act, try int) (ok, again bool, err error) {
+	said, flushes := len(t.toClient), t.flushes
+	t.presentAgain(a)
+	t.ask(askRelease)
+	f, err := t.play()
+	if err != nil || f == nil || pgwire.ParseError(f.message).Code != codeGuard {
+		ok, err = t.finish(f, err)
+		return ok, false, err
+	}
+	if t.flushes != flushes || try == maxRehearsals {
+		ok, err = t.refuse(failure("40001", "rows of HubSpot changed while the statement was looked at", "", "Repeat the statement."))
+		return ok, false, err
+	}
+	t.toClient = t.toClient[:said]
+	err = t.insist(func() int {
+		t.ask(askBack)
+		t.ask(askRelease)
+		return len(t.steps)
+	})
+	return err == nil, err == nil, err
 }
 
 func (r *rehearsal) settings(columns [][]byte) error {
@@ -265,9 +303,13 @@ func (t *takeover) perform(a *act, permit string, result WriteResult) (bool, err
 			return t.lose(result.ID, f, err)
 		}
 	}
-	t.ask(askUnlock)
-	t.ask(askRelease)
 	commits := a.simple && a.last && t.own
+	if commits {
+		t.ask(askUnlock)
+	} else {
+		t.ask(askUnlockIdle, []byte(fmt.Sprintf("%dms", t.session.server.config.Limits.IdleAfterWrite.Milliseconds())))
+	}
+	t.ask(askRelease)
 	if commits {
 		t.ask("commit")
 	}
