@@ -211,23 +211,62 @@ func (s *step) pending(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		var postponed []int64
-		for _, pair := range cat.Pairs {
-			unanswered, err := s.pendingPair(ctx, pair, due, counts)
-			if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
-				s.e.degrade(ctx, pair.Name, err, hubapi.Hint(err))
-				continue
-			}
-			if err != nil {
-				return 0, fmt.Errorf("associations of changed %s: %w", due.table, err)
-			}
-			postponed = append(postponed, unanswered...)
+		postponed, failure, err := s.pendingPairs(ctx, cat.Pairs, due, counts)
+		if err != nil {
+			return 0, fmt.Errorf("associations of changed %s: %w", due.table, err)
 		}
 		if err := s.settle(ctx, due, postponed); err != nil {
 			return 0, err
 		}
+		if failure != nil {
+			return 0, fmt.Errorf("associations of changed %s: %w", due.table, failure)
+		}
 	}
 	return 0, nil
+}
+
+// pendingPairs brings all pairs up to date for changed records. One that fails does not keep the others waiting: failure
+// says why it did, and the records are among those postponed.
+func (s *step) pendingPairs(
+	ctx context.Context, pairs []*catalog.Pair, c changed, counts map[string]int64,
+) (postponed []int64, failure, err error) {
+	for _, pair := range pairs {
+		unanswered, err := s.pendingPair(ctx, pair, c, counts)
+		// What is wrong with a pair is shown as the failure of its own lane, which looks again soon.
+		if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
+			s.e.degrade(ctx, pair.Name, err, hubapi.Hint(err))
+			s.e.showFailure(ctx, laneArgs{s.args.Portal, pair.Name, LanePairs}, err)
+			err = s.passAgain(ctx, pair)
+		} else if _, ok := errors.AsType[*hubapi.UnavailableError](err); ok {
+			s.e.showFailure(ctx, laneArgs{s.args.Portal, pair.Name, LanePairs}, err)
+			failure, unanswered, err = err, c.ids, nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		postponed = append(postponed, unanswered...)
+	}
+	return postponed, failure, nil
+}
+
+// passAgain makes the next pass over a pair due at once. It is for changes that cannot be looked at now, because HubSpot
+// does not show one of the types: the pass is tried until it does, and finds them all.
+func (s *step) passAgain(ctx context.Context, pair *catalog.Pair) error {
+	a := laneArgs{s.args.Portal, pair.Name, LanePairs}
+	tag, err := s.e.cfg.Pool.Exec(ctx, `
+update hubpg.cursors
+set position = position - 'ended' - 'took', revision = revision + 1
+where portal_id = $1 and table_name = $2 and lane = $3 and key = '' and position ? 'ended'`, a.Portal, a.Table, a.Lane)
+	if err == nil && tag.RowsAffected() > 0 {
+		_, err = s.e.cfg.Pool.Exec(ctx, `
+update hubpg.river_job
+set scheduled_at = now()
+where kind = $1 and state in ('available', 'scheduled') and args @> $2`, laneKind, a)
+	}
+	if err != nil {
+		return fmt.Errorf("begin another pass over %s: %w", pair.Name, err)
+	}
+	return nil
 }
 
 // due returns the records that have waited longest, of one table, at most as many as one call takes.
@@ -261,12 +300,15 @@ limit $2`, s.args.Portal, hubapi.MaxAssociationInputs)
 	return c, nil
 }
 
+// unreadableRows is the number of rows of a table that HubSpot does not show at the moment.
+const unreadableRows = -1
+
 // rowCounts returns how many rows each table that can hold associations has; tables without rows have none.
 func (s *step) rowCounts(ctx context.Context) (map[string]int64, error) {
 	rows, err := s.e.cfg.Pool.Query(ctx, `
-select table_name, case phase when 'live' then row_count when 'degraded' then 0 when 'gone' then 0 else row_count + 1 end
+select table_name, case phase when 'live' then row_count when 'degraded' then $2 when 'gone' then 0 else row_count + 1 end
 from hubpg.objects
-where portal_id = $1`, s.args.Portal)
+where portal_id = $1`, s.args.Portal, int64(unreadableRows))
 	if err != nil {
 		return nil, fmt.Errorf("count rows: %w", err)
 	}
@@ -289,8 +331,11 @@ where portal_id = $1`, s.args.Portal)
 // are linked on one side and not on the other are read again: a label that changed while both links stayed is found
 // when A changes, or by the next pass over the pair.
 func (s *step) pendingPair(ctx context.Context, pair *catalog.Pair, c changed, counts map[string]int64) ([]int64, error) {
-	if counts[pair.A.Name] == 0 || counts[pair.B.Name] == 0 {
+	if pair.A.Name != c.table && pair.B.Name != c.table || counts[pair.A.Name] == 0 || counts[pair.B.Name] == 0 {
 		return nil, nil
+	}
+	if counts[pair.A.Name] == unreadableRows || counts[pair.B.Name] == unreadableRows {
+		return nil, s.passAgain(ctx, pair)
 	}
 	var unanswered []int64
 	if pair.A.Name == c.table {

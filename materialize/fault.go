@@ -27,13 +27,16 @@ const (
 
 // faults counts failures in a row per lane.
 type faults struct {
-	mu    sync.Mutex // guards below
-	inRow map[laneArgs]int
-	shown map[laneArgs]bool // the lane's failure stands in hubpg.objects, or may stand there from an earlier process
+	mu      sync.Mutex // guards below
+	inRow   map[laneArgs]int
+	cleared map[laneArgs]time.Time // when no failure of the lane stood in hubpg.objects any more
 }
 
+// clearedFor is how long a process believes that no failure of a lane is shown: another may have shown one.
+const clearedFor = 30 * time.Second
+
 func newFaults() *faults {
-	return &faults{inRow: map[laneArgs]int{}, shown: map[laneArgs]bool{}}
+	return &faults{inRow: map[laneArgs]int{}, cleared: map[laneArgs]time.Time{}}
 }
 
 func (f *faults) add(a laneArgs) int {
@@ -48,22 +51,24 @@ func (f *faults) clear(a laneArgs) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.inRow, a)
-	shown, known := f.shown[a]
-	f.shown[a] = false
-	return shown || !known
+	if time.Since(f.cleared[a]) < clearedFor {
+		return false
+	}
+	f.cleared[a] = time.Now()
+	return true
 }
 
 func (f *faults) show(a laneArgs) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.shown[a] = true
+	delete(f.cleared, a)
 }
 
 func (f *faults) forget(a laneArgs) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.inRow, a)
-	delete(f.shown, a)
+	delete(f.cleared, a)
 }
 
 // pause holds all lanes of the account back while HubSpot refuses the token.

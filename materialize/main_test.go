@@ -24,6 +24,7 @@ const (
 	childHubSpot  = "HUBPG_TEST_HUBSPOT"
 	childFast     = "HUBPG_TEST_FAST"  // with all sweeps
 	childBench    = "HUBPG_TEST_BENCH" // configured as a benchmark wants it
+	childIDs      = "HUBPG_TEST_IDS"   // of a benchmark: with the sweep of ids, one pass after the other
 )
 
 func TestMain(m *testing.M) {
@@ -47,6 +48,9 @@ func childLogger() *slog.Logger {
 func child() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if accounts := os.Getenv(childFleet); accounts != "" {
+		return fleetChild(ctx, []byte(accounts))
+	}
 	pool, err := pgxpool.New(ctx, os.Getenv(childDatabase))
 	if err != nil {
 		return err
@@ -67,6 +71,9 @@ func child() error {
 	}
 	if os.Getenv(childBench) != "" {
 		cfg.Pace, cfg.Fetchers, cfg.BackfillEvents, cfg.Objects = slowSweeps(), 0, false, []string{"contacts"}
+		if os.Getenv(childIDs) != "" {
+			cfg.Pace.IDs = time.Millisecond
+		}
 	}
 	e, err := materialize.New(cfg)
 	if err != nil {

@@ -70,12 +70,9 @@ func (s *step) archived(ctx context.Context) (time.Duration, error) {
 				ids = append(ids, page.Records[i].ID)
 			}
 		}
-		// Most of the bin was emptied out of the table long ago.
-		known, err := mirror.Known(ctx, s.e.cfg.Pool, t.table, ids)
-		if err != nil {
+		if ids, err = s.held(ctx, t, ids); err != nil {
 			return 0, err
 		}
-		ids = slices.DeleteFunc(ids, func(id int64) bool { _, here := known[id]; return !here })
 		if p.Next = page.After; p.Next == "" {
 			p.finish()
 		}
@@ -87,6 +84,28 @@ func (s *step) archived(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	return 0, nil
+}
+
+// held returns those of archived records that the tables still hold; most of the bin was emptied out of them long ago. A
+// record that was archived before its own page was read has no row, but may stand in associations that were read earlier.
+func (s *step) held(ctx context.Context, t *target, ids []int64) ([]int64, error) {
+	known, err := mirror.Known(ctx, s.e.cfg.Pool, t.table, ids)
+	if err != nil {
+		return nil, err
+	}
+	cat, err := s.e.catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	referred, err := mirror.Referred(ctx, s.e.cfg.Pool, cat.Pairs, t.table, ids)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(ids, func(id int64) bool {
+		_, here := known[id]
+		_, linked := slices.BinarySearch(referred, id)
+		return !here && !linked
+	}), nil
 }
 
 // removal is the work of a commit that takes records out of the table; nil when there are none.
@@ -142,7 +161,11 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if len(missing) > 0 {
+		loose, err := s.dangling(ctx, t, from, upTo, page)
+		if err != nil {
+			return 0, err
+		}
+		if missing = append(missing, loose...); len(missing) > 0 {
 			err := s.commit(ctx, t.name(), move{}, func(tx pgx.Tx, _ bool) (mirror.Result, error) {
 				return mirror.Result{}, s.suspect(ctx, tx, t, missing)
 			})
@@ -200,6 +223,22 @@ where t.id >= $1 and t.id < $2 and `+mirror.Live(t.table), from, upTo, page.Read
 	}
 	slices.Sort(behind)
 	return missing, behind, nil
+}
+
+// dangling returns ids in [from, upTo) that only associations know: neither has the table a row, nor does the page list
+// them. An association may have been read before its far end was erased, and the far end's table only after.
+func (s *step) dangling(ctx context.Context, t *target, from, upTo int64, page *hubapi.Page) ([]int64, error) {
+	cat, err := s.e.catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := mirror.Dangling(ctx, s.e.cfg.Pool, cat.Pairs, t.table, from, upTo)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(ids, func(id int64) bool {
+		return slices.ContainsFunc(page.Records, func(r hubapi.Record) bool { return r.ID == id })
+	}), nil
 }
 
 // suspect notes records that HubSpot did not show where they should be.

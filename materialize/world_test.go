@@ -2,7 +2,6 @@ package materialize_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -18,7 +17,6 @@ import (
 
 	"hubpg/hubapi"
 	"hubpg/internal/catalog"
-	"hubpg/internal/changes"
 	"hubpg/internal/mirror"
 	"hubpg/internal/pgtest"
 	"hubpg/internal/sandbox"
@@ -31,6 +29,7 @@ type world struct {
 	t     testing.TB
 	hub   *sandbox.Server
 	url   string // of the API
+	in    string // schema of the account's tables, where the database has others
 	db    *pgtest.DB
 	dbURL string
 	pool  *pgxpool.Pool
@@ -195,15 +194,19 @@ func (w *world) awaitLive(within time.Duration, tables ...string) {
 
 func (w *world) catalog() *mirror.Catalog {
 	w.t.Helper()
-	var portal int64
-	if err := w.pool.QueryRow(context.Background(), `select portal_id from hubpg.accounts`).Scan(&portal); err != nil {
-		w.t.Fatal(err)
-	}
-	cat, err := mirror.Load(context.Background(), w.pool, portal)
+	cat, err := w.loadCatalog(context.Background(), w.pool)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return cat
+}
+
+func (w *world) loadCatalog(ctx context.Context, q mirror.Querier) (*mirror.Catalog, error) {
+	var portal int64
+	if err := q.QueryRow(ctx, `select portal_id from hubpg.accounts where $1 in ('', schema_name)`, w.in).Scan(&portal); err != nil {
+		return nil, err
+	}
+	return mirror.Load(ctx, q, portal)
 }
 
 // awaitEqual waits until the tables are what HubSpot has.
@@ -215,7 +218,10 @@ func (w *world) awaitEqual(within time.Duration, tables ...string) {
 // difference compares tables, all of them by default, with the account's truth, value by value.
 func (w *world) difference(tables ...string) string {
 	w.t.Helper()
-	cat := w.catalog()
+	cat, err := w.loadCatalog(context.Background(), w.pool)
+	if err != nil {
+		return err.Error()
+	}
 	if len(cat.Tables) == 0 {
 		return "no tables"
 	}
@@ -294,7 +300,8 @@ cross join lateral (select array_remove(array[null::text`+compare.String()+`], n
 	if err := tx.QueryRow(ctx, `
 select (select count(*) from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t where `+mirror.Live(t)+`), row_count
 from hubpg.objects
-where table_name = $1`, t.Name).Scan(&counted, &counts); err != nil {
+join hubpg.accounts using (portal_id)
+where table_name = $1 and schema_name = $2`, t.Name, t.Schema).Scan(&counted, &counts); err != nil {
 		return err.Error()
 	}
 	if counted != counts {
@@ -306,7 +313,11 @@ where table_name = $1`, t.Name).Scan(&counted, &counts); err != nil {
 // edgeDifference compares all association tables with the account's truth.
 func (w *world) edgeDifference() string {
 	w.t.Helper()
-	for _, p := range w.catalog().Pairs {
+	cat, err := w.loadCatalog(context.Background(), w.pool)
+	if err != nil {
+		return err.Error()
+	}
+	for _, p := range cat.Pairs {
 		want := map[string]bool{}
 		for _, e := range w.hub.Edges(p.A.Path, p.B.Path) {
 			want[fmt.Sprintf("%d>%d %d %s %s", e.From, e.To, e.TypeID, e.Category, e.Label)] = true
@@ -341,130 +352,4 @@ from `+pgx.Identifier{p.Schema, p.Name}.Sanitize())
 		}
 	}
 	return ""
-}
-
-// replayDifference replays the change log from empty and compares the outcome with the object tables. It checks that
-// sequence numbers have no gaps and that each change fits the state before it.
-func (w *world) replayDifference() string {
-	w.t.Helper()
-	ctx := context.Background()
-	tx, err := w.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = tx.Rollback(ctx) }()
-	state := map[string]map[int64]map[string]any{}
-	objects := map[string]bool{}
-	cat := w.catalog()
-	for _, t := range cat.Tables {
-		objects[t.Name] = true
-		state[t.Name] = map[int64]map[string]any{}
-	}
-	for seq := int64(0); ; {
-		list, err := changes.Read(ctx, tx, seq, 1000)
-		if err != nil {
-			return err.Error()
-		}
-		if len(list) == 0 {
-			break
-		}
-		for _, c := range list {
-			if c.Seq != seq+1 {
-				return fmt.Sprintf("change %d follows %d", c.Seq, seq)
-			}
-			seq = c.Seq
-			if !objects[c.Table] {
-				continue
-			}
-			if problem := apply(state[c.Table], &c); problem != "" {
-				return fmt.Sprintf("change %d (%s %s %d by %s): %s", c.Seq, c.Op, c.Table, c.RecordID, c.Source, problem)
-			}
-		}
-	}
-	for _, t := range cat.Tables {
-		if d := replayed(ctx, tx, t, state[t.Name]); d != "" {
-			return t.Name + " replayed: " + d
-		}
-	}
-	return ""
-}
-
-func apply(rows map[int64]map[string]any, c *changes.Change) string {
-	var before, after map[string]any
-	if len(c.Before) > 0 {
-		if err := json.Unmarshal(c.Before, &before); err != nil {
-			return err.Error()
-		}
-	}
-	if len(c.After) > 0 {
-		if err := json.Unmarshal(c.After, &after); err != nil {
-			return err.Error()
-		}
-	}
-	row, there := rows[c.RecordID]
-	switch c.Op {
-	case changes.Insert, changes.Restore:
-		if there {
-			return "the record is there already"
-		}
-		rows[c.RecordID] = after
-	case changes.Delete, changes.Merge:
-		if !there {
-			return "the record is not there"
-		}
-		delete(rows, c.RecordID)
-	case changes.Update:
-		if !there {
-			return "the record is not there"
-		}
-		if len(c.Changed) == 0 {
-			return "nothing changed"
-		}
-		for _, name := range c.Changed {
-			if fmt.Sprint(row[name]) != fmt.Sprint(before[name]) {
-				return fmt.Sprintf("%s was %v, the log says %v", name, row[name], before[name])
-			}
-			if after[name] == nil {
-				delete(row, name)
-			} else {
-				row[name] = after[name]
-			}
-		}
-	default:
-		return "unexpected operation"
-	}
-	return ""
-}
-
-func replayed(ctx context.Context, tx pgx.Tx, t *catalog.Table, state map[int64]map[string]any) string {
-	rows, err := tx.Query(ctx, `
-select id, jsonb_strip_nulls(to_jsonb(t) - array['_overflow', '_read_at', 'updated_at', 'archived_at'] - $1::text[])
-from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t
-where `+mirror.Live(t), t.Stamps()) // which are in no change
-	if err != nil {
-		return err.Error()
-	}
-	var (
-		id      int64
-		row     map[string]any
-		problem string
-		count   int
-	)
-	_, err = pgx.ForEachRow(rows, []any{&id, &row}, func() error {
-		count++
-		want := state[id]
-		delete(want, "updated_at")
-		if fmt.Sprint(want) != fmt.Sprint(row) && problem == "" {
-			problem = fmt.Sprintf("record %d is %v, the log gives %v", id, row, want)
-		}
-		row = nil
-		return nil
-	})
-	if err != nil {
-		return err.Error()
-	}
-	if problem == "" && count != len(state) {
-		problem = fmt.Sprintf("%d rows, the log gives %d", count, len(state))
-	}
-	return problem
 }

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,65 @@ func Known(ctx context.Context, q Querier, t *catalog.Table, ids []int64) (map[i
 		return nil, fmt.Errorf("read versions of %s: %w", t.Name, err)
 	}
 	return known, nil
+}
+
+// Referred returns those of ids that association tables hold at an end which is a record of t, in ascending order. pairs
+// are the account's; those without t are passed over.
+func Referred(ctx context.Context, q Querier, pairs []*catalog.Pair, t *catalog.Table, ids []int64) ([]int64, error) {
+	parts := ends(pairs, t, func(table, column string) string {
+		return "select " + column + " as id from " + table + " where " + column + " = any($1)"
+	})
+	if len(parts) == 0 || len(ids) == 0 {
+		return nil, nil
+	}
+	list, err := collectIDs(ctx, q, strings.Join(parts, " union ")+" order by id", ids)
+	if err != nil {
+		return nil, fmt.Errorf("read associations with %s: %w", t.Name, err)
+	}
+	return list, nil
+}
+
+// danglingRows bounds what one call of Dangling returns; the next finds the rest.
+const danglingRows = 1000
+
+// Dangling returns ids of at least low and below high that association tables hold at an end which is a record of t,
+// and that t has no row for, in ascending order: records that are not here yet, or that were gone before they came.
+func Dangling(ctx context.Context, q Querier, pairs []*catalog.Pair, t *catalog.Table, low, high int64) ([]int64, error) {
+	parts := ends(pairs, t, func(table, column string) string {
+		return "select p." + column + " as id from " + table + " p where p." + column + " >= $1 and p." + column + " < $2" +
+			" and not exists (select from " + tableIdent(t) + " t where t.id = p." + column + " and " + Live(t) + ")"
+	})
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	list, err := collectIDs(ctx, q, strings.Join(parts, " union ")+" order by id limit $3", low, high, danglingRows)
+	if err != nil {
+		return nil, fmt.Errorf("look for records of %s that only associations know: %w", t.Name, err)
+	}
+	return list, nil
+}
+
+// ends renders each end of an association table that is a record of t.
+func ends(pairs []*catalog.Pair, t *catalog.Table, render func(table, column string) string) []string {
+	var parts []string
+	for _, p := range pairs {
+		table := ident(p.Schema, p.Name)
+		if p.A.Name == t.Name {
+			parts = append(parts, render(table, ident(p.ColumnA())))
+		}
+		if p.B.Name == t.Name {
+			parts = append(parts, render(table, ident(p.ColumnB())))
+		}
+	}
+	return parts
+}
+
+func collectIDs(ctx context.Context, q Querier, sql string, args ...any) ([]int64, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
 // Recount makes the row count of a table what it has to be.
