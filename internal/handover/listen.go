@@ -19,6 +19,7 @@ const dialTimeout = time.Second
 // this package.
 func TCP(ctx context.Context, address string, takeOver bool) (net.Listener, error) {
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // its sockets cannot be told whom to favour
 	if takeOver {
 		lc.Control = func(_, _ string, conn syscall.RawConn) error { return share(conn) }
 	}
