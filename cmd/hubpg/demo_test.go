@@ -38,9 +38,14 @@ func connect(t *testing.T, url string) *pgx.Conn {
 // patch changes a contact as an app would.
 func patch(t *testing.T, sandboxURL string, id int64, property, value string) {
 	t.Helper()
+	patchRecord(t, sandboxURL, "contacts", id, property, value)
+}
+
+func patchRecord(t *testing.T, sandboxURL, table string, id int64, property, value string) {
+	t.Helper()
 	body := fmt.Sprintf(`{"properties":{%q:%q}}`, property, value)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch,
-		sandboxURL+"/crm/v3/objects/contacts/"+strconv.FormatInt(id, 10), strings.NewReader(body))
+		sandboxURL+"/crm/v3/objects/"+table+"/"+strconv.FormatInt(id, 10), strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +57,7 @@ func patch(t *testing.T, sandboxURL string, id int64, property, value string) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("change a contact: %s", resp.Status)
+		t.Fatalf("change a record of %s: %s", table, resp.Status)
 	}
 }
 
