@@ -206,6 +206,13 @@ func (c *crm) unique() {
 		return err == nil && n == 1
 	})
 	stop()
+	known, err := mirror.Load(c.t.Context(), c.pool, crmPortal)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for name := range c.tables {
+		c.tables[name] = known.Named(name)
+	}
 }
 
 // runWriter lets the writer do what it does in the background, until the function returned is called.
