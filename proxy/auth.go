@@ -76,6 +76,9 @@ func (l *login) relay(ctx context.Context) error {
 			return err
 		}
 		if ready {
+			if l.sent == 0 {
+				l.renewable("") // Postgres lets the proxy in without being told anything
+			}
 			l.serverRest = l.server.Rest()
 			if !unwatch() {
 				return errDraining()
@@ -102,6 +105,11 @@ func (l *login) step() (bool, error) {
 		}
 		l.upstream.pid, l.upstream.key = pid, key
 		l.appendKey()
+	case 'S':
+		if p, ok := parameterOf(message); ok {
+			l.told.note(p)
+		}
+		l.out = append(l.out, message...)
 	case 'v': // Postgres was asked for 3.0 without extensions; what the client asked for was answered already
 	default:
 		l.out = append(l.out, message...)
@@ -262,6 +270,7 @@ func (l *login) enter(ctx context.Context) error {
 	l.loggedIn = true
 	l.out = pgwire.AppendAuthenticationOK(l.out)
 	for _, p := range in.status {
+		l.told.note(p)
 		l.out = pgwire.AppendParameterStatus(l.out, p.Name, p.Value)
 	}
 	l.appendKey()

@@ -67,10 +67,15 @@ func (b *back) Header(typ byte, _ int) bool {
 	switch typ {
 	case 'Z':
 		return true
-	case 'A', 'N', 'S': // may come at any time and change nothing
+	case 'S':
+		return b.listener != nil
+	case 'A', 'N': // may come at any time and change nothing
 		return false
 	case 'E':
 		b.ledger.errored = true
+		if b.listener != nil {
+			b.listener.residue.failed(b.ledger.answered + 1)
+		}
 	case 'G', 'W':
 		b.ledger.copyIn()
 	}
@@ -80,8 +85,14 @@ func (b *back) Header(typ byte, _ int) bool {
 
 // Take implements [pgwire.Filter].
 func (b *back) Take(message []byte) []byte {
-	if message[0] == 'Z' {
+	switch message[0] {
+	case 'Z':
 		b.readyForQuery(message)
+		return message
+	case 'S':
+		if p, ok := parameterOf(message); ok {
+			b.told.note(p)
+		}
 		return message
 	}
 	return b.listener.complete(b.ctx, message)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -10,7 +11,8 @@ import (
 	"hubpg/internal/pgwire"
 )
 
-// baton is the right to read what Postgres says. back holds it, except while front performs a write.
+// baton is the right to read what Postgres says. back holds it, except while front performs a write or has parked the
+// session.
 type baton struct {
 	wanted atomic.Bool
 	given  chan []byte   // from back: what it has read and not passed on
@@ -60,8 +62,11 @@ func (v *session) pumpBack(b *back) error {
 		}
 		v.baton.given <- left // takeBaton waits for it
 		var ok bool
-		if rest, ok = <-v.baton.back; !ok {
-			return errToClient // front has ended without returning it: it panicked
+		if rest, ok = <-v.baton.back; !ok { // front has ended without returning it: while parked, or by a panic
+			if v.farewell.Load() {
+				return io.EOF
+			}
+			return errToClient
 		}
 	}
 }

@@ -81,6 +81,9 @@ func (s *Server) cancel(ctx context.Context, request *pgwire.Startup) error {
 	if v.interrupt(errCanceled) {
 		return nil // the backend itself does nothing; Postgres would take the request for the next statement
 	}
+	if v.dozing {
+		return nil // no backend, nothing to cancel
+	}
 	return v.upstream.cancel(ctx, s.config.Limits.ConnectTimeout)
 }
 

@@ -37,6 +37,7 @@ const (
 	DefaultListen       = "127.0.0.1:6432"
 	DefaultDrainTimeout = 30 * time.Second
 	DefaultPoll         = 3 * time.Second
+	DefaultListenerIdle = 5 * time.Second
 
 	DefaultSessions           = 10_000
 	DefaultSessionsPerAddress = 5_000
@@ -84,6 +85,9 @@ type Config struct {
 	Schemas []string
 	// Poll is how often the hub looks at the log when nothing wakes it.
 	Poll time.Duration
+	// ListenerIdle is how long a client that only listens must be silent before its backend is ended; it gets another
+	// one when it asks for anything. Less than 0 is never.
+	ListenerIdle time.Duration
 	// DrainTimeout is how long transactions may go on once Run's context has ended.
 	DrainTimeout time.Duration
 	Limits       Limits
@@ -124,6 +128,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.TLS.Required = c.TLS.Required || c.TLS.ClientCAFile != ""
 	setDefault(&c.Poll, DefaultPoll)
+	setDefault(&c.ListenerIdle, DefaultListenerIdle)
 	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
 	setDefault(&c.Limits.Sessions, DefaultSessions)
 	setDefault(&c.Limits.SessionsPerAddress, DefaultSessionsPerAddress)

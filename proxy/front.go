@@ -36,6 +36,8 @@ func (v *session) runFront(ctx context.Context) {
 		v.abort(errInternal(), endServer)
 	case errors.Is(err, errToServer):
 		// Postgres has closed; what it said on the way out is for back to deliver.
+	case errors.Is(err, errFarewell):
+		// There is no backend to say it to.
 	default:
 		v.left(err)
 		v.farewell.Store(true)
@@ -49,12 +51,18 @@ func (f *front) run() error {
 	f.clientRest = nil
 	for {
 		f.pump = newPump(f.client, rest, f)
-		err := f.pump.Run()
-		if !errors.Is(err, pgwire.ErrHalted) {
+		err := f.move()
+		switch {
+		case errors.Is(err, errIdle):
 			f.pump.Close()
-			return err
+			f.pump = nil
+			rest, err = f.park()
+		case errors.Is(err, pgwire.ErrHalted):
+			rest, err = f.takeOver(f.pump.Rest())
+		default:
+			f.pump.Close()
 		}
-		if rest, err = f.takeOver(f.pump.Rest()); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -90,6 +98,7 @@ var errToServer = errors.New("write to Postgres")
 func (f *front) Begin() {
 	f.mu.Lock()
 	f.locked = true
+	f.unpark()
 }
 
 // Scanned implements [pgwire.Filter].
@@ -101,6 +110,9 @@ func (f *front) Scanned() {
 // Header implements [pgwire.Filter].
 func (f *front) Header(typ byte, size int) bool {
 	l := &f.ledger
+	if f.listener != nil {
+		f.listener.residue.header(typ, size, l)
+	}
 	switch typ {
 	case 'Q', 'F':
 		f.asking = l.open
@@ -114,7 +126,7 @@ func (f *front) Header(typ byte, size int) bool {
 		return (f.listener != nil || f.pen != nil) && !f.large(size)
 	case 'B', 'E', 'C':
 		l.open = true
-		return l.prepares() || f.pen.prepares() && !f.large(size)
+		return l.prepares() || typ == 'C' && f.listener.remembers() || f.pen.prepares() && !f.large(size)
 	case 'd':
 		l.open = true
 	case 'c', 'f':

@@ -1,12 +1,15 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hubpg/internal/changes"
@@ -36,16 +39,20 @@ type Hub struct {
 	counters *counters
 	flight   singleflight.Group
 
+	names atomic.Pointer[names] // what a read may not name if it is to leave nothing behind
+
 	mu       sync.Mutex // guards below
 	position int64      // newest change rung; -1 before the log was first read
 	channels map[string]map[*subscription]struct{}
 }
 
 func newHub(config *Config, c *counters) *Hub {
-	return &Hub{
+	h := &Hub{
 		pool: config.Changes, schemas: config.Schemas, poll: config.Poll, log: config.Logger, counters: c,
 		position: -1, channels: map[string]map[*subscription]struct{}{},
 	}
+	h.names.Store(&names{all: true})
+	return h
 }
 
 // serves reports whether the hub answers for the channels of a session: it must be on the database of the log.
@@ -69,6 +76,9 @@ func (h *Hub) Position() int64 {
 
 // Run follows the log until ctx ends, through any loss of its connection.
 func (h *Hub) Run(ctx context.Context) error {
+	var tending sync.WaitGroup
+	defer tending.Wait()
+	tending.Go(func() { h.tend(ctx) })
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval, delay.MaxInterval = 100*time.Millisecond, 5*time.Second
 	for {
@@ -206,48 +216,65 @@ func (h *Hub) readAgain(ctx context.Context, after int64) (list []changes.Change
 func (h *Hub) ring(list []changes.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	pages := map[string][]*event{} // by channel; shared by all who listen to it
 	for i := range list {
 		c := &list[i]
 		var e *event
 		for _, channel := range c.Channels() {
-			for sub := range h.channels[channel] {
-				if !sub.live || c.Seq <= sub.after {
-					continue
-				}
-				if e == nil {
-					e = h.event(c)
-				}
-				sub.listener.push(sub, e)
+			if len(h.channels[channel]) == 0 {
+				continue
 			}
+			if e == nil {
+				e = h.event(c)
+			}
+			pages[channel] = append(pages[channel], e)
 		}
 		h.position = c.Seq
 	}
+	var several map[*listener][]bell
+	for channel, events := range pages {
+		for sub := range h.channels[channel] {
+			b := bell{sub, after(events, sub.after)}
+			switch {
+			case !sub.live || len(b.events) == 0:
+			case sub.listener.held == 1:
+				sub.listener.push(b)
+			default:
+				if several == nil {
+					several = map[*listener][]bell{}
+				}
+				several[sub.listener] = append(several[sub.listener], b)
+			}
+		}
+	}
+	for l, bells := range several {
+		l.push(inOrder(bells)...)
+	}
 }
 
-// permits reports whether a role may read what a channel tells: the tables of the schema, or the one table.
-func (h *Hub) permits(ctx context.Context, role, channel string) (bool, error) {
-	v, err, _ := h.flight.Do("permits "+role+"\x00"+channel, func() (any, error) {
-		ctx, cancel := context.WithTimeout(ctx, hubPatience)
-		defer cancel()
-		const sql = `
-select coalesce(bool_and(has_schema_privilege($1::name, n.oid, 'usage')
-    and (c.oid is null or has_table_privilege($1::name, c.oid, 'select'))), true)
-from pg_namespace n
-left join pg_class c
-on c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') and ($3 = '' or c.relname = $3)
-where n.nspname = $2`
-		schema, table := h.target(channel)
-		var allowed bool
-		err := insist(ctx, func() error { return h.pool.QueryRow(ctx, sql, role, schema, table).Scan(&allowed) })
-		if err != nil {
-			return nil, fmt.Errorf("check permission to listen: %w", err)
-		}
-		return allowed, nil
-	})
-	if err != nil {
-		return false, err
+// after returns those of a page that come after a place.
+func after(page []*event, seq int64) []*event {
+	if page[0].seq > seq {
+		return page
 	}
-	return v.(bool), nil
+	n, _ := slices.BinarySearchFunc(page, seq+1, func(e *event, seq int64) int { return cmp.Compare(e.seq, seq) })
+	return page[n:]
+}
+
+// inOrder mixes what one session hears on several channels into the order of the log; of one change the wider
+// channel rings first.
+func inOrder(bells []bell) []bell {
+	var mixed []bell
+	for _, b := range bells {
+		for i := range b.events {
+			mixed = append(mixed, bell{b.sub, b.events[i : i+1]})
+		}
+	}
+	slices.SortFunc(mixed, func(a, b bell) int {
+		return cmp.Or(cmp.Compare(a.events[0].seq, b.events[0].seq),
+			cmp.Compare(len(a.sub.Channel), len(b.sub.Channel)), cmp.Compare(a.sub.Name, b.sub.Name))
+	})
+	return mixed
 }
 
 // target takes a channel's name apart: schema, and table if it is for one.
@@ -327,6 +354,7 @@ func (h *Hub) subscribe(sub *subscription) {
 		h.channels[sub.Channel] = subs
 	}
 	subs[sub] = struct{}{}
+	sub.listener.held++
 	h.counters.listeners.Add(1)
 }
 
@@ -338,6 +366,7 @@ func (h *Hub) unsubscribe(sub *subscription) {
 	if len(subs) == 0 {
 		delete(h.channels, sub.Channel)
 	}
+	sub.listener.held--
 	h.counters.listeners.Add(-1)
 }
 

@@ -82,7 +82,12 @@ func (l *listener) rewrite(ctx context.Context, message []byte) []byte {
 
 func (l *listener) query(ctx context.Context, message []byte) []byte {
 	text, rest, ok := pgwire.CutString(message[pgwire.HeaderLen:])
-	if !ok || len(rest) > 0 || !sqlstmt.MayListen(text) {
+	if !ok || len(rest) > 0 {
+		l.residue.give()
+		return message
+	}
+	l.residue.query(text, &l.ledger, l.hub)
+	if !sqlstmt.MayListen(text) {
 		return message
 	}
 	replaced, actions := l.substitute(ctx, string(text))
@@ -98,11 +103,17 @@ func (l *listener) query(ctx context.Context, message []byte) []byte {
 func (l *listener) parse(ctx context.Context, message []byte) []byte {
 	name, rest, ok := pgwire.CutString(message[pgwire.HeaderLen:])
 	if !ok {
+		l.residue.give()
 		return message
 	}
 	delete(l.ledger.prepared, string(name))
 	text, types, ok := pgwire.CutString(rest)
-	if !ok || !sqlstmt.MayListen(text) || len(l.ledger.prepared) >= maxPrepared {
+	if !ok || len(l.ledger.prepared) >= maxPrepared {
+		l.residue.give()
+		return message
+	}
+	if !sqlstmt.MayListen(text) {
+		l.residue.parse(string(name), text, message, &l.ledger, l.hub)
 		return message
 	}
 	replaced, actions := l.substitute(ctx, string(text))
@@ -112,10 +123,11 @@ func (l *listener) parse(ctx context.Context, message []byte) []byte {
 		}
 		l.ledger.prepared[string(name)] = actions[0]
 	}
-	if replaced == "" {
-		return message
+	if replaced != "" {
+		message = pgwire.AppendMessage(nil, 'P', name, []byte{0}, []byte(replaced), []byte{0}, types)
 	}
-	return pgwire.AppendMessage(nil, 'P', name, []byte{0}, []byte(replaced), []byte{0}, types)
+	l.residue.parse(string(name), text, message, &l.ledger, l.hub)
+	return message
 }
 
 func (l *listener) bind(message []byte) {
@@ -142,6 +154,7 @@ func (l *listener) closeNamed(message []byte) {
 	switch body[0] {
 	case 'S':
 		delete(l.ledger.prepared, string(name))
+		l.residue.closed(string(name))
 	case 'P':
 		delete(l.ledger.portals, string(name))
 	}
@@ -152,14 +165,21 @@ func (l *listener) closeNamed(message []byte) {
 func (l *listener) substitute(ctx context.Context, text string) (string, []action) {
 	statements, err := sqlstmt.Listens(text)
 	if err != nil {
+		l.residue.give()
 		return "", nil // Postgres will say what is wrong with it, or take it as it is
 	}
 	var out strings.Builder
 	var actions []action
 	done := 0
 	for _, s := range statements {
-		sub, ours := changes.ParseChannel(s.Channel, l.hub.schemas)
+		sub, ours, err := changes.ParseChannel(s.Channel, l.hub.schemas)
 		switch {
+		case err != nil && s.Kind == sqlstmt.Listen:
+			out.WriteString(text[done:s.Start])
+			out.WriteString(raise(errReplayPlace(err)))
+			done = s.End
+		case err != nil:
+			actions = append(actions, action{kind: actNothing}) // nobody can listen to it
 		case s.Kind == sqlstmt.UnlistenAll:
 			actions = append(actions, action{kind: actUnlistenAll})
 		case s.Kind == sqlstmt.Unlisten && ours:
@@ -179,6 +199,8 @@ func (l *listener) substitute(ctx context.Context, text string) (string, []actio
 				actions = append(actions, a)
 			}
 			done = s.End
+		default:
+			l.residue.give() // a channel of Postgres's own needs the backend
 		}
 	}
 	if done == 0 {
@@ -217,8 +239,13 @@ func pad(statement, replaced string) string {
 // and a pipeline.
 func raise(e *pgwire.Error) string {
 	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-	return "do $hubpg$begin raise exception using errcode = " + quote(e.Code) + ", message = " + quote(e.Message) +
-		", hint = " + quote(e.Hint) + "; end$hubpg$"
+	body := "begin raise exception using errcode = " + quote(e.Code) + ", message = " + quote(e.Message) +
+		", hint = " + quote(e.Hint) + "; end"
+	tag := "$hubpg$"
+	for strings.Contains(body, tag) { // the message repeats what the client wrote
+		tag = tag[:len(tag)-1] + "_$"
+	}
+	return "do " + tag + body + tag
 }
 
 // complete looks at a CommandComplete of Postgres. It is called by back, under mu.

@@ -13,7 +13,10 @@ import (
 )
 
 // flushBytes is how many bytes of notifications are written at once, and before others may write to the client.
-const flushBytes = 64 << 10
+const flushBytes = 16 << 10
+
+// scraps are where notifications are encoded. As many are in use as sessions are being written to.
+var scraps = sync.Pool{New: func() any { return new([]byte) }}
 
 // listener is what a session has with the hub: its subscriptions, and the notifications that wait until the client
 // may be told. It exists for every session that the hub serves and costs next to nothing until the first LISTEN.
@@ -22,23 +25,26 @@ type listener struct {
 	hub  *Hub
 	subs map[string]*subscription // by the name that the client wrote; used by back only
 
+	residue residue // under the session's mu
+
 	doom  atomic.Pointer[hubError] // the session must end for this
 	start sync.Once                // of run
 	wake  chan struct{}            // size 1: there is something to write, replay or end
 	stop  context.CancelFunc
-	scrap []byte // where notifications are encoded; under the session's out
+	held  int // subscriptions; under the hub's mu
 
 	qmu       sync.Mutex // guards below; taken last
 	queue     []bell
+	waiting   int             // notifications in queue
 	replays   []*subscription // to be caught up
 	closed    bool
 	delivered int64 // newest change written to the client
 }
 
-// bell is one notification waiting.
+// bell is notifications waiting, at least one.
 type bell struct {
-	sub   *subscription
-	event *event
+	sub    *subscription
+	events []*event // in order; shared with others who listen to the same channel
 }
 
 // subscription is one LISTEN in force.
@@ -142,12 +148,15 @@ func (l *listener) close() {
 	}
 }
 
-// push queues a notification. It never blocks: a queue that is full ends the session.
-func (l *listener) push(sub *subscription, e *event) {
+// push queues notifications. It never blocks: a queue that is full ends the session.
+func (l *listener) push(bells ...bell) {
 	l.qmu.Lock()
-	full := len(l.queue) >= l.server.config.Limits.ListenerQueue
+	full := l.waiting >= l.server.config.Limits.ListenerQueue
 	if !full && !l.closed {
-		l.queue = append(l.queue, bell{sub, e})
+		l.queue = append(l.queue, bells...)
+		for i := range bells {
+			l.waiting += len(bells[i].events)
+		}
 	}
 	delivered := l.delivered
 	l.qmu.Unlock()
@@ -164,7 +173,7 @@ func (l *listener) cut(e *hubError) {
 		return
 	}
 	l.qmu.Lock()
-	l.queue, l.closed = nil, true
+	l.queue, l.waiting, l.closed = nil, 0, true
 	l.qmu.Unlock()
 	if e.where == endSlow {
 		l.server.counters.cutOff.Add(1)
@@ -184,12 +193,18 @@ func (l *listener) nudge() {
 // run writes notifications while Postgres has nothing to say, and replays the log for subscriptions that start in
 // the past, until ctx ends.
 func (l *listener) run(ctx context.Context) {
+	var idle idleTimer
+	defer idle.stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-idle.due():
+			idle.fired(l)
+			continue
 		case <-l.wake:
 		}
+		idle.arm(l)
 		l.replay(ctx)
 		if err := l.deliver(); err != nil {
 			if ctx.Err() == nil && !l.farewell.Load() {
@@ -235,39 +250,48 @@ func (l *listener) flushSome() (more bool, err error) {
 	if !l.idle || !l.boundary {
 		return false, nil
 	}
-	l.qmu.Lock()
-	n := 0
-	l.scrap = l.scrap[:0]
-	for n < len(l.queue) && len(l.scrap) < flushBytes {
-		b := &l.queue[n]
-		n++
-		if b.sub.gone.Load() {
-			continue
-		}
-		l.scrap = pgwire.AppendNotification(l.scrap, l.upstream.pid, b.sub.Name, b.event.payload)
-		l.delivered = b.event.seq
-	}
-	clear(l.queue[:n]) // let the events go
-	if l.queue = l.queue[n:]; len(l.queue) == 0 {
-		l.queue = nil
-	}
-	more = len(l.queue) > 0
-	l.qmu.Unlock()
-	if len(l.scrap) == 0 {
+	scrap := scraps.Get().(*[]byte)
+	defer scraps.Put(scrap)
+	out, n, more := l.take((*scrap)[:0])
+	*scrap = out[:0]
+	if len(out) == 0 {
 		return more, nil
 	}
 	l.boundary = false
-	if _, err := l.client.Write(l.scrap); err != nil {
+	if _, err := l.client.Write(out); err != nil {
 		return false, fmt.Errorf("write notifications: %w", err)
 	}
 	l.boundary = true
 	c := &l.server.counters
 	c.delivered.Add(int64(n))
-	c.bytesOut.Add(int64(len(l.scrap)))
-	if cap(l.scrap) > 4<<10 {
-		l.scrap = nil
-	}
+	c.bytesOut.Add(int64(len(out)))
 	return more, nil
+}
+
+// take appends the next notifications to dst, counts them and reports whether more wait.
+func (l *listener) take(dst []byte) (out []byte, n int, more bool) {
+	l.qmu.Lock()
+	defer l.qmu.Unlock()
+	for len(l.queue) > 0 && len(dst) < flushBytes {
+		b := &l.queue[0]
+		heard := len(b.events) // and so done with
+		if !b.sub.gone.Load() {
+			heard = 1
+			e := b.events[0]
+			dst = pgwire.AppendNotification(dst, l.cancelKey.pid, b.sub.Name, e.payload)
+			l.delivered = e.seq
+			n++
+		}
+		l.waiting -= heard
+		if b.events = b.events[heard:]; len(b.events) == 0 {
+			*b = bell{} // let the events go
+			l.queue = l.queue[1:]
+		}
+	}
+	if len(l.queue) == 0 {
+		l.queue = nil
+	}
+	return dst, n, len(l.queue) > 0
 }
 
 // doomed ends the session if the hub wants that. out is held.
@@ -327,7 +351,7 @@ func (l *listener) catchUp(ctx context.Context, sub *subscription) error {
 			if err := l.room(ctx); err != nil {
 				return err
 			}
-			l.push(sub, l.hub.event(c))
+			l.push(bell{sub, []*event{l.hub.event(c)}})
 		}
 		if len(list) < hubPage {
 			after = max(after, rung)
@@ -359,7 +383,7 @@ func (l *listener) room(ctx context.Context) error {
 func (l *listener) hasRoom() bool {
 	l.qmu.Lock()
 	defer l.qmu.Unlock()
-	return l.closed || len(l.queue) <= l.server.config.Limits.ListenerQueue/2
+	return l.closed || l.waiting <= l.server.config.Limits.ListenerQueue/2
 }
 
 func rings(c *changes.Change, channel string) bool {

@@ -44,8 +44,15 @@ type session struct {
 	life sync.RWMutex // held for reading by whoever needs the backend to stay this session's
 	over bool         // under life
 
-	mu     sync.Mutex // guards ledger
-	ledger ledger
+	link      sync.Mutex         // guards below, and upstream where it changes
+	hungUp    bool               // whatever connects now comes too late
+	attaching context.CancelFunc // ends a login of a parked session; nil if there is none
+
+	mu      sync.Mutex // guards below
+	ledger  ledger
+	told    statuses
+	parking bool // the client's read deadline has passed, so that front may park the session
+	dozing  bool // parked: there is no backend, and upstream is closed; written under life too
 
 	out      sync.Mutex // guards writes to client, boundary and idle
 	boundary bool       // the client has received whole messages only
@@ -209,6 +216,12 @@ func (v *session) hangUp() {
 	v.closing.Do(func() {
 		v.interrupt(errHungUp)
 		v.client.Close()
+		v.link.Lock()
+		defer v.link.Unlock()
+		v.hungUp = true
+		if v.attaching != nil {
+			v.attaching()
+		}
 		if v.upstream != nil {
 			v.upstream.conn.Close()
 		}

@@ -14,6 +14,8 @@ type Stats struct {
 	Listeners     int64            // subscriptions held by the hub now
 	Delivered     int64            // notifications the hub has handed to clients' sockets
 	CutOff        int64            // listeners ended because they read too slowly
+	Parked        int64            // listening sessions that hold no backend now
+	Attached      int64            // times that such a session was given one again
 	HubPosition   int64            // newest change the hub has rung; -1 before its first read
 	HubFailures   int64            // times the hub lost its connection
 }
@@ -24,7 +26,7 @@ type counters struct {
 	refused                          [refusedCount]atomic.Int64
 	ended                            [endCount]atomic.Int64
 	listeners, delivered, cutOff     atomic.Int64
-	hubFailures                      atomic.Int64
+	hubFailures, parked, attached    atomic.Int64
 }
 
 // refusal says why a connection never became a session.
@@ -51,7 +53,7 @@ func (s *Server) Stats() Stats {
 		Sessions: c.sessions.Load(), SessionsTotal: c.sessionsTotal.Load(), Cancels: c.cancels.Load(),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		Listeners: c.listeners.Load(), Delivered: c.delivered.Load(), CutOff: c.cutOff.Load(),
-		HubFailures: c.hubFailures.Load(), HubPosition: -1,
+		HubFailures: c.hubFailures.Load(), HubPosition: -1, Parked: c.parked.Load(), Attached: c.attached.Load(),
 		Refused: make(map[string]int64, refusedCount), Ended: make(map[string]int64, endCount),
 	}
 	for r := range refusedCount {

@@ -54,6 +54,11 @@ func (f *front) takeOver(rest []byte) (left []byte, err error) {
 		front: f, client: newMessages(f.session.client, rest, maxStatement), filter: &back{session: f.session, ctx: f.ctx},
 	}
 	pump.Close()
+	if f.listener != nil {
+		f.mu.Lock()
+		f.listener.residue.give()
+		f.mu.Unlock()
+	}
 	defer func() {
 		if t.server != nil {
 			f.returnBaton(t.server.left())

@@ -2,6 +2,7 @@ package changes_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -101,8 +102,8 @@ func TestChannelIsCutAsPostgresCutsIdentifiers(t *testing.T) {
 	if len(name) > 63 || !utf8.ValidString(name) {
 		t.Errorf("channel %q has %d bytes", name, len(name))
 	}
-	sub, ok := changes.ParseChannel(name+"yyyy", []string{"hubspot"})
-	if !ok || sub.Channel != name {
+	sub, ok, err := changes.ParseChannel(name+"yyyy", []string{"hubspot"})
+	if err != nil || !ok || sub.Channel != name {
 		t.Errorf("a listener on the longer name gets %q, want %q", sub.Channel, name)
 	}
 }
@@ -111,25 +112,33 @@ func TestParseChannelTellsOursFromPostgress(t *testing.T) {
 	t.Parallel()
 	schemas := []string{"hubspot", "eu"}
 	cases := map[string]struct {
-		want changes.Subscription
-		ours bool
+		want      changes.Subscription
+		ours      bool
+		malformed bool
 	}{
-		"hubspot":                      {changes.Subscription{Channel: "hubspot", Name: "hubspot"}, true},
-		"eu_deals":                     {changes.Subscription{Channel: "eu_deals", Name: "eu_deals"}, true},
-		"hubspot_deals@0":              {changes.Subscription{Channel: "hubspot_deals", Name: "hubspot_deals@0", Replay: true}, true},
-		"hubspot_deals.amount@42":      {changes.Subscription{Channel: "hubspot_deals.amount", Name: "hubspot_deals.amount@42", Replay: true, After: 42}, true},
+		"hubspot":         {want: changes.Subscription{Channel: "hubspot", Name: "hubspot"}, ours: true},
+		"eu_deals":        {want: changes.Subscription{Channel: "eu_deals", Name: "eu_deals"}, ours: true},
+		"hubspot_deals@0": {want: changes.Subscription{Channel: "hubspot_deals", Name: "hubspot_deals@0", Replay: true}, ours: true},
+		"hubspot_deals.amount@42": {
+			want: changes.Subscription{Channel: "hubspot_deals.amount", Name: "hubspot_deals.amount@42", Replay: true, After: 42},
+			ours: true,
+		},
 		"hubspotter":                   {},
 		"jobs":                         {},
-		"hubspot@":                     {},
-		"hubspot@-1":                   {},
-		"hubspot@99999999999999999999": {},
+		"jobs@x":                       {},
+		"hubspot@":                     {ours: true, malformed: true},
+		"hubspot@-1":                   {ours: true, malformed: true},
+		"hubspot@+1":                   {ours: true, malformed: true},
+		"hubspot_deals@abc":            {ours: true, malformed: true},
+		"hubspot@1@2":                  {ours: true, malformed: true},
+		"hubspot@99999999999999999999": {ours: true, malformed: true},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, ours := changes.ParseChannel(name, schemas)
-			if ours != c.ours {
-				t.Fatalf("ours = %v, want %v", ours, c.ours)
+			got, ours, err := changes.ParseChannel(name, schemas)
+			if ours != c.ours || errors.Is(err, changes.ErrReplay) != c.malformed {
+				t.Fatalf("ours = %v, want %v; error %v", ours, c.ours, err)
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("subscription (-want +got):\n%s", diff)

@@ -1,6 +1,9 @@
 package changes
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -41,25 +44,27 @@ type Subscription struct {
 	After   int64
 }
 
+// ErrReplay says that what follows the @ of a channel is not a place in the log.
+var ErrReplay = errors.New("not the number of a change")
+
 // ParseChannel reads the channel of a LISTEN (already unquoted and case-folded by the rules of SQL). It reports
 // false for every channel that does not belong to one of schemas: such a channel is Postgres's own affair.
-// A trailing @seq asks for replay.
-func ParseChannel(name string, schemas []string) (Subscription, bool) {
-	s := Subscription{Channel: name, Name: name}
-	if base, seq, found := strings.Cut(name, "@"); found {
-		after, err := strconv.ParseInt(seq, 10, 64)
-		if err != nil || after < 0 {
-			return Subscription{}, false
-		}
-		s.Channel, s.Replay, s.After = base, true, after
+// A trailing @seq asks for replay; a channel of ours with anything else behind the @ is [ErrReplay].
+func ParseChannel(name string, schemas []string) (s Subscription, ours bool, err error) {
+	base, seq, replay := strings.Cut(name, "@")
+	s = Subscription{Channel: cut(base), Name: name, Replay: replay}
+	ours = slices.ContainsFunc(schemas, func(schema string) bool {
+		return s.Channel == schema || strings.HasPrefix(s.Channel, schema+"_")
+	})
+	if !ours {
+		return Subscription{}, false, nil
 	}
-	s.Channel = cut(s.Channel)
-	for _, schema := range schemas {
-		if s.Channel == schema || strings.HasPrefix(s.Channel, schema+"_") {
-			return s, true
+	if replay {
+		if s.After, err = strconv.ParseInt(seq, 10, 64); err != nil || s.After < 0 || seq[0] == '+' {
+			return Subscription{}, true, fmt.Errorf("channel %q: %q is %w", name, seq, ErrReplay)
 		}
 	}
-	return Subscription{}, false
+	return s, true, nil
 }
 
 func cut(name string) string {

@@ -1,0 +1,76 @@
+package sqlstmt_test
+
+import (
+	"testing"
+
+	"hubpg/internal/sqlstmt"
+)
+
+func TestLeavesBehindTrustsOnlyWhatShows(t *testing.T) {
+	t.Parallel()
+	suspect := func(word string) bool { return word == "nextval" || word == "a view" }
+	cases := map[string]sqlstmt.State{
+		"":                         sqlstmt.Nothing,
+		" ; -- nothing\n":          sqlstmt.Nothing,
+		"listen a; unlisten *":     sqlstmt.Nothing,
+		"begin; listen a; commit":  sqlstmt.Nothing,
+		"notify a, 'x'":            sqlstmt.Nothing,
+		"show search_path":         sqlstmt.Nothing,
+		"select 1":                 sqlstmt.Nothing,
+		"select 'x', -1.5 as a":    sqlstmt.Nothing,
+		"SELECT * FROM deals d":    sqlstmt.Nothing,
+		"values (1), (2)":          sqlstmt.Nothing,
+		"set x = 1":                sqlstmt.Setting,
+		"SET SESSION x TO 'a', b;": sqlstmt.Setting,
+		"set time zone 'UTC'":      sqlstmt.Setting,
+		"reset all":                sqlstmt.Setting,
+
+		"set x = 1; select 1":                     sqlstmt.Anything,
+		"begin; set x = 1; rollback":              sqlstmt.Anything,
+		"set local x = 1":                         sqlstmt.Anything,
+		"set role r":                              sqlstmt.Anything,
+		"set session authorization r":             sqlstmt.Anything,
+		"reset role":                              sqlstmt.Anything,
+		"select NextVal('s')":                     sqlstmt.Anything,
+		`select * from "a view"`:                  sqlstmt.Anything,
+		`select * from U&"a view"`:                sqlstmt.Anything,
+		"select 1 into t":                         sqlstmt.Anything,
+		"with x as (delete from t) select 1":      sqlstmt.Anything,
+		"select * from t for update":              sqlstmt.Anything,
+		`select 'a\'; select nextval(1); --'`:     sqlstmt.Anything,
+		"prepare p as select 1":                   sqlstmt.Anything,
+		"prepare transaction 'x'":                 sqlstmt.Anything,
+		"declare c cursor with hold for select 1": sqlstmt.Anything,
+		"create temp table t ()":                  sqlstmt.Anything,
+		"do 'begin end'":                          sqlstmt.Anything,
+		"select 1; discard all":                   sqlstmt.Anything,
+		"load 'x'":                                sqlstmt.Anything,
+		"call p()":                                sqlstmt.Anything,
+		"(select nextval('s'))":                   sqlstmt.Anything,
+		"explain analyze select nextval('s')":     sqlstmt.Anything,
+	}
+	for text, want := range cases {
+		if got := sqlstmt.LeavesBehind(text, suspect); got != want {
+			t.Errorf("%q leaves %d behind, want %d", text, got, want)
+		}
+	}
+	for text, want := range map[string]sqlstmt.State{
+		"select 1, null, true": sqlstmt.Nothing, "select a from t": sqlstmt.Anything, `select "a"`: sqlstmt.Anything,
+	} {
+		if got := sqlstmt.LeavesBehind(text, nil); got != want {
+			t.Errorf("without knowledge of names %q leaves %d behind, want %d", text, got, want)
+		}
+	}
+}
+
+func TestEmptyIsCertain(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"": true, " ;; \n": true, "-- ping": true, "-- a\n;": true,
+		"-- \xff": false, "/* */": false, "select 1": false, "-": false, "-- a\nx": false,
+	} {
+		if got := sqlstmt.Empty([]byte(text)); got != want {
+			t.Errorf("%q: empty is %v", text, got)
+		}
+	}
+}
