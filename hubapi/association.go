@@ -148,7 +148,7 @@ func (a *associationAnswer) result(in []AssociationInput, readAt time.Time) *Ass
 func (e *errorEntry) fromIDs() []int64 {
 	lists := e.Context.lists()
 	var ids []int64
-	for _, key := range []string{"fromObjectId", "ids", "id"} {
+	for _, key := range []string{"fromObjectId", "objectId", "ids", "id"} {
 		for _, s := range lists[key] {
 			if id, err := strconv.ParseInt(s, 10, 64); err == nil {
 				ids = append(ids, id)

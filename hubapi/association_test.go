@@ -42,6 +42,10 @@ func TestAssociationsAccountForEveryInput(t *testing.T) {
 			`{"results":[],"numErrors":3,"errors":[` + none("1") + `,` + none("3") + `,{"category":"VALIDATION_ERROR","subCategory":"crm.associations.FROM_OBJECT_NOT_FOUND","message":"No contact with ID 2 exists","context":{"fromObjectId":[2]}}]}`,
 			hubapi.AssociationResult{Results: []hubapi.AssociationsOf{{FromID: 1}, {FromID: 3}}, Missing: []int64{2}},
 		},
+		"gone, said otherwise": {
+			`{"results":[],"numErrors":3,"errors":[` + none("1") + `,` + none("3") + `,{"category":"OBJECT_NOT_FOUND","subCategory":"crm.associations.FROM_OBJECT_NOT_FOUND","message":"No contact with ID 2 exists","context":{"objectId":["2"],"objectType":["contact"]}}]}`,
+			hubapi.AssociationResult{Results: []hubapi.AssociationsOf{{FromID: 1}, {FromID: 3}}, Missing: []int64{2}},
+		},
 		"an error that explains nothing": {
 			`{"results":[{"from":{"id":"1"},"to":[]}],"numErrors":1,"errors":[{"category":"INTERNAL"}]}`,
 			hubapi.AssociationResult{Results: []hubapi.AssociationsOf{{FromID: 1}}, Unanswered: []int64{2, 3}},

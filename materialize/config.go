@@ -16,6 +16,9 @@ type Config struct {
 	Pool *pgxpool.Pool
 	// Client speaks for the one account that the Engine keeps. Its Limiter shares the quota between processes.
 	Client *hubapi.Client
+	// Journal speaks for the app that the account is connected through, with the app's own token (client credentials), so
+	// that HubSpot's webhooks journal is followed; nil: it is not.
+	Journal *hubapi.Client
 	// Schema is the schema of the account's tables; "hubspot" by default.
 	Schema string
 	// Objects restricts the account to these tables. Empty means everything that the token may read.

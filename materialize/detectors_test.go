@@ -1,9 +1,13 @@
 package materialize_test
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"hubpg/internal/sandbox"
 	"hubpg/materialize"
@@ -234,4 +238,62 @@ func TestLookupTablesFollow(t *testing.T) {
 	if n := w.count(`select count(*) from hubspot.properties p where object_table = 'contacts' and name = 'email' and column_name = 'email'`); n != 1 {
 		t.Error("properties does not know contacts.email")
 	}
+}
+
+// HubSpot forgets records that were deleted before; the rows that soft deletes have left must not outlive them.
+func TestSoftlyDeletedRecordThatIsErasedLaterLeavesNothing(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 150}, func(c *materialize.Config) {
+		c.SoftDeletes, c.Pace.Archived, c.Pace.IDs = true, 300*time.Millisecond, 500*time.Millisecond
+	})
+	live := w.live("contacts")
+	for _, i := range []int{3, 4, 5, 6} {
+		w.must(w.hub.Archive("contacts", live[i].ID))
+	}
+	_, err := w.hub.Merge("contacts", live[7].ID, live[8].ID)
+	w.must(err)
+	kept := func(want ...int64) func() string {
+		return func() string {
+			got := fmt.Sprint(w.ids64(`select id from hubspot.contacts where archived_at is not null order by id`))
+			slices.Sort(want)
+			if got != fmt.Sprint(want) {
+				return fmt.Sprintf("rows of deleted records are %s, want %v", got, want)
+			}
+			return ""
+		}
+	}
+	eventually(t, 30*time.Second, kept(live[3].ID, live[4].ID, live[5].ID, live[6].ID, live[7].ID, live[8].ID))
+	// What HubSpot drops out of its bin by age is no erasure.
+	_, err = w.pool.Exec(t.Context(), `
+select set_config('hubpg.applier', 'on', true);
+update hubspot.contacts set archived_at = archived_at - interval '80 days' where id = `+fmt.Sprint(live[6].ID))
+	w.must(err)
+	w.must(w.hub.Erase("contacts", live[4].ID))
+	w.must(w.hub.Erase("contacts", live[6].ID))
+	w.must(w.hub.Restore("contacts", live[5].ID))
+	eventually(t, 30*time.Second, kept(live[3].ID, live[6].ID, live[7].ID, live[8].ID))
+	w.awaitEqual(10*time.Second, "contacts")
+	changes := w.count(`select last from hubpg.change_counter`)
+	passes := w.count(`select revision from hubpg.cursors where lane = 'ids'`)
+	eventually(t, 30*time.Second, func() string { // more passes, which must find nothing
+		if n := w.count(`select revision from hubpg.cursors where lane = 'ids'`); n < passes+12 {
+			return "no more passes"
+		}
+		return kept(live[3].ID, live[6].ID, live[7].ID, live[8].ID)()
+	})
+	if n := w.count(`select last from hubpg.change_counter`); n != changes {
+		t.Errorf("%d changes were logged when nothing happened", n-changes)
+	}
+	if d := w.replayDifference(); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func (w *world) ids64(sql string) []int64 {
+	w.t.Helper()
+	rows, err := w.pool.Query(context.Background(), sql)
+	w.must(err)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	w.must(err)
+	return ids
 }

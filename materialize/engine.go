@@ -114,7 +114,7 @@ func (e *Engine) newRiver() error {
 	client, err := river.NewClient(riverpgxv5.New(e.cfg.Pool), &river.Config{
 		ID:                          "hubpg-" + uuid.NewString(),
 		Schema:                      "hubpg",
-		Queues:                      e.workers(),
+		Queues:                      e.withJournal(e.workers()),
 		Workers:                     jobs,
 		Logger:                      newRiverLog(e.log.Handler()),
 		FetchCooldown:               fetchCooldown,
@@ -153,6 +153,9 @@ func (e *Engine) runRiver(ctx context.Context) error {
 func (e *Engine) startRiver(ctx context.Context) error {
 	if err := e.ensureLanes(ctx, laneArgs{e.portal, "", LaneSchema}, laneArgs{e.portal, "", LanePending},
 		laneArgs{e.portal, "", LaneLog}); err != nil {
+		return err
+	}
+	if err := e.ensureFeeds(ctx); err != nil {
 		return err
 	}
 	if err := e.river.Start(ctx); err != nil {

@@ -32,8 +32,14 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 		return s.e.cfg.Pace.waitForLife(), err
 	}
 	columns := t.table.Unfilled()
-	if len(columns) == 0 {
-		return 0, errEnded
+	if len(columns) == 0 { // the lane may have been started for columns that are younger than this process's catalog
+		s.e.tables.forget()
+		if t, err = s.target(ctx); err != nil {
+			return 0, err
+		}
+		if columns = t.table.Unfilled(); len(columns) == 0 {
+			return 0, errEnded
+		}
 	}
 	var p fillPosition
 	c, err := s.load(ctx, &p)

@@ -45,7 +45,8 @@ func (laneArgs) Kind() string { return laneKind }
 const laneKind = "hubpg_lane"
 
 // queue names the River queue of a group of lanes. Each group has workers of its own, so that a long backfill never
-// holds up what keeps tables fresh; each account has queues of its own, since a process holds one account's token.
+// holds up what keeps tables fresh; each account has queues of its own, since a process holds one account's token. The
+// journal's is worked by processes that have the app's token, too.
 func queue(portal int64, l Lane) string {
 	group := "fresh"
 	switch l {
@@ -53,6 +54,9 @@ func queue(portal int64, l Lane) string {
 		group = "backfill"
 	case LaneArchived, LaneIDs, LaneTrailing, LaneLog:
 		group = "sweeps"
+	}
+	if l == LaneJournal {
+		group = "journal"
 	}
 	return "p" + strconv.FormatInt(portal, 10) + "_" + group
 }
@@ -119,6 +123,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), noteWithin)
 		defer cancel()
 	}
+	own, reported := errors.AsType[*selfReported](err)
 	told := err
 	if errors.Is(err, errEnded) || errors.Is(err, errMoved) || errors.Is(err, errSchemaMoved) {
 		told = nil // how lanes end or give way, not failures
@@ -134,6 +139,8 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	case errors.Is(err, errMoved), errors.Is(err, errSchemaMoved):
 		// Not a failure: another worker or the schema lane was first, and nothing was stored.
 		return river.JobSnooze(jitter(50 * time.Millisecond))
+	case reported:
+		return river.JobSnooze(own.wait)
 	case unreadable(err) && e.gone(ctx, a.Table):
 		e.faults.forget(a)
 		return nil
@@ -158,6 +165,10 @@ func (s *step) run(ctx context.Context) (next time.Duration, err error) {
 		return s.schema(ctx)
 	case LanePending:
 		return s.pending(ctx)
+	case LaneNews:
+		return s.news(ctx)
+	case LaneJournal:
+		return s.journal(ctx)
 	case LaneLog:
 		return s.pruneLog(ctx)
 	case LaneBackfill:

@@ -75,6 +75,11 @@ func child() error {
 			cfg.Pace.IDs = time.Millisecond
 		}
 	}
+	if token := os.Getenv(childJournal); token != "" {
+		if cfg.Journal, err = hubapi.New(os.Getenv(childHubSpot), hubapi.StaticToken(token)); err != nil {
+			return err
+		}
+	}
 	e, err := materialize.New(cfg)
 	if err != nil {
 		return err

@@ -26,18 +26,19 @@ const (
 // sweepPosition is the cursor of the archived and ids lanes.
 type sweepPosition struct {
 	rest
-	Next  string    `json:"next"` // cursor of the next page; "" at the beginning
+	Next  string    `json:"next"`          // cursor of the next page; "" at the beginning
+	Bin   int64     `json:"bin,omitempty"` // over 0: all is listed, and rows of deleted records with smaller ids are checked, too
 	Began time.Time `json:"began,omitzero"`
 }
 
 // begin starts a pass unless one is under way.
 func (p *sweepPosition) begin() {
-	if p.Next == "" {
+	if p.Next == "" && p.Bin == 0 {
 		*p = sweepPosition{Began: time.Now()}
 	}
 }
 
-func (p *sweepPosition) finish() { p.Next, p.rest = "", restAfter(p.Began) }
+func (p *sweepPosition) finish() { p.Next, p.Bin, p.rest = "", 0, restAfter(p.Began) }
 
 // archived walks over the records in HubSpot's recycle bin and removes them from the table. That a record is listed
 // there is evidence by itself, so each page is applied as it comes. The lane also settles suspicions of other lanes.
@@ -143,6 +144,13 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 	}
 	p.begin()
 	for !s.over() {
+		if p.Bin > 0 {
+			done, err := s.bin(ctx, t, c, &p)
+			if done || err != nil {
+				return p.wait(pace.IDs), err
+			}
+			continue
+		}
 		var from int64
 		if p.Next != "" {
 			if from, err = strconv.ParseInt(p.Next, 10, 64); err != nil {
@@ -174,12 +182,12 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 			}
 		}
 		if p.Next = page.After; last {
-			p.finish()
+			p.listed(t)
 		}
 		if err := s.refresh(ctx, t, behind, changes.Sweep, move{cursor: c, position: &p}); err != nil {
 			return 0, err
 		}
-		if last {
+		if last && p.Bin == 0 {
 			return p.wait(pace.IDs), nil
 		}
 	}
@@ -270,46 +278,7 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 		if err != nil {
 			return err
 		}
-		erased, err := s.erased(ctx, t, got.Missing)
-		if err != nil {
-			return err
-		}
-		batch := t.batch(changes.Sweep)
-		batch.ReadAt = got.ReadAt
-		for i := range got.Records {
-			batch.Rows = append(batch.Rows, row(&got.Records[i]))
-		}
-		err = s.commit(ctx, t.name(), move{}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
-			var sum mirror.Result
-			if err := s.acquit(ctx, tx, t, ids, got.Unanswered); err != nil {
-				return sum, err
-			}
-			if err := s.e.applier.Lock(ctx, tx, s.e.cfg.Schema, t.name(), mirror.Merges); err != nil {
-				return sum, err
-			}
-			deleted, err := s.e.applier.Delete(ctx, tx, t.table, got.Missing, got.ReadAt, changes.Delete, changes.Sweep)
-			if err != nil {
-				return sum, err
-			}
-			if _, err := s.e.applier.Erase(ctx, tx, t.table, erased, got.ReadAt, changes.Sweep); err != nil {
-				return sum, err
-			}
-			became, err := s.e.applier.Merge(ctx, tx, t.table, got.Moved, got.ReadAt, changes.Sweep)
-			if err != nil {
-				return sum, err
-			}
-			sum.Deleted = deleted.Deleted + became.Deleted
-			if len(batch.Rows) > 0 {
-				batch.Quiet = quiet
-				r, err := s.e.applier.Upsert(ctx, tx, batch)
-				if err != nil {
-					return sum, err
-				}
-				sum.Inserted, sum.Updated = r.Inserted, r.Updated
-				sum.Deleted += r.Deleted
-			}
-			return sum, nil
-		})
+		err = s.decide(ctx, t, got, changes.Sweep, func(tx pgx.Tx) error { return s.acquit(ctx, tx, t, ids, got.Unanswered) })
 		if err != nil {
 			return err
 		}

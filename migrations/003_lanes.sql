@@ -25,6 +25,84 @@ create table hubpg.suspects (
 );
 comment on table hubpg.suspects is 'rows that HubSpot did not show where they should be; each is asked for by id before it is removed';
 
+-- What HubSpot tells by itself, by webhooks and in its journal. It hastens reads, no more.
+
+create table hubpg.news (
+    portal_id  bigint      not null,
+    table_name text        not null,
+    record_id  bigint      not null,
+    feed       text        not null, -- webhook or journal
+    gone       boolean     not null default false, -- HubSpot said that the record is gone: if it is not found, it is
+    since      timestamptz not null default clock_timestamp(),
+    constraint news_pkey primary key (portal_id, table_name, record_id),
+    constraint news_object_fkey foreign key (portal_id, table_name) references hubpg.objects on delete cascade
+);
+create index news_since_idx on hubpg.news (portal_id, since);
+comment on table hubpg.news is 'records that HubSpot has named and that have to be read; what it said about them is not kept';
+
+create table hubpg.feed_state (
+    portal_id          bigint      not null constraint feed_state_account_fkey references hubpg.accounts on delete cascade,
+    feed               text        not null constraint feed_state_feed_check check (feed in ('webhook', 'journal')),
+    events             bigint      not null default 0,
+    ignored            bigint      not null default 0, -- of them, those about nothing that has a table
+    last_event_at      timestamptz,                    -- when the newest event happened, as HubSpot says
+    heard_at           timestamptz,
+    position           text,                           -- journal: offset of the newest file that was read
+    written_at         timestamptz,                    -- journal: when that file was published
+    read_to            timestamptz,                    -- journal: every file that was published before has been read
+    revision           bigint      not null default 0, -- fence, as in cursors
+    subscribed_at      timestamptz,                    -- journal: when its subscriptions were looked at
+    subscribed         jsonb       not null default '{}', -- journal: when which subscription was made
+    subscriptions_hint text,
+    gap_from           timestamptz,                    -- journal: of the last gap, what nobody has read
+    gap_to             timestamptz,
+    healing_since      timestamptz,                    -- journal: sweeps that began later make up for the gap
+    healed_at          timestamptz,
+    off                boolean     not null default false,
+    last_error         text,
+    hint               text,
+    error_at           timestamptz,
+    constraint feed_state_pkey primary key (portal_id, feed)
+);
+comment on table hubpg.feed_state is 'how far webhooks and journal have been heard; the journal''s position moves with what its files name';
+
+create view hubpg.feeds as
+select f.portal_id,
+       a.schema_name,
+       f.feed,
+       case
+           when f.off then 'off'
+           when f.last_error is not null then 'failing'
+           when f.healing_since is not null then 'healing'
+           else 'live'
+       end as state,
+       f.events,
+       f.ignored,
+       f.last_event_at,
+       f.heard_at,
+       n.waiting,
+       greatest(clock_timestamp() - f.read_to, clock_timestamp() - n.since, interval '0') as lag,
+       coalesce(f.last_error, case
+           when f.healing_since is not null then format(
+               'HubSpot keeps its journal for three days: what it told between %s and %s was not read', f.gap_from, f.gap_to)
+       end) as last_error,
+       coalesce(f.hint, case
+           when f.healing_since is not null then 'nothing to do: archived records, ids and associations of every table are being looked through'
+           else f.subscriptions_hint
+       end) as hint,
+       coalesce(f.error_at, f.healing_since) as error_at,
+       f.gap_from,
+       f.gap_to,
+       f.healed_at
+from hubpg.feed_state f
+join hubpg.accounts a on a.portal_id = f.portal_id
+cross join lateral (
+    select count(*) as waiting, min(w.since) as since
+    from hubpg.news w
+    where w.portal_id = f.portal_id and w.feed = f.feed
+) n;
+comment on view hubpg.feeds is 'one row per way in which HubSpot tells of changes by itself: what was heard, how late it is, and what is wrong with it';
+
 create table hubpg.absent (
     portal_id   bigint      not null constraint absent_account_fkey references hubpg.accounts on delete cascade,
     table_name  text        not null, -- the name that the table would have

@@ -56,6 +56,8 @@ type App struct {
 	writer  *writeback.Writer // nil in a process that calls nobody
 	proxy   *proxy.Server
 	tuning  tuning
+
+	receiver *materialize.Receiver // nil without an app's secret
 }
 
 // tuning is what a command may want to differ without asking the user.
@@ -89,11 +91,16 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuni
 			return nil, err
 		}
 	}
-	a.metrics = telemetry.New(version(), telemetry.Sources{Proxy: a.proxyStats, Quota: a.quotaStats, Tables: a.tableStats})
+	a.metrics = telemetry.New(version(), telemetry.Sources{
+		Proxy: a.proxyStats, Quota: a.quotaStats, Tables: a.tableStats, Feeds: a.feedStats, Webhooks: a.webhookStats,
+	})
 	if cfg.Role.Materializes() {
 		if err := a.addEngine(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := a.addReceiver(); err != nil {
+		return nil, err
 	}
 	if cfg.Role.Proxies() {
 		if err := a.addProxyWriter(ctx); err != nil {
@@ -187,10 +194,10 @@ func (a *App) ProxyAddr() string {
 func (a *App) Status(ctx context.Context) (*status.Report, error) { return status.Read(ctx, a.pool) }
 
 func (a *App) handler() http.Handler {
-	return status.NewHandler(status.Config{
+	return a.withWebhooks(status.NewHandler(status.Config{
 		Database: a.pool, Version: version(), Role: string(a.cfg.Role),
 		Quota: a.quota, Metrics: a.metrics.Handler(), Logger: a.log,
-	})
+	}))
 }
 
 // openPool connects to the database and makes sure that it answers.
@@ -239,8 +246,12 @@ func (a *App) addEngine(ctx context.Context) error {
 	if err := a.addWriter(client, account); err != nil {
 		return err
 	}
+	journal, err := a.journalClient()
+	if err != nil {
+		return err
+	}
 	a.engine, err = materialize.New(materialize.Config{
-		Pool: a.pool, Client: client, Schema: a.cfg.Schema, RowNotify: a.cfg.Notify == "rows",
+		Pool: a.pool, Client: client, Journal: journal, Schema: a.cfg.Schema, RowNotify: a.cfg.Notify == "rows",
 		SoftDeletes: a.cfg.Deletes == "soft",
 		Pace:        a.tuning.pace, Meter: meter{a.metrics}, Logger: a.log,
 	})

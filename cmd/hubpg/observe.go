@@ -58,3 +58,26 @@ func (a *App) tableStats(ctx context.Context) ([]telemetry.Table, error) {
 	}
 	return tables, nil
 }
+
+func (a *App) feedStats(ctx context.Context) ([]telemetry.Feed, error) {
+	list, err := status.ReadFeeds(ctx, a.pool)
+	if err != nil {
+		return nil, err
+	}
+	feeds := make([]telemetry.Feed, 0, len(list))
+	for _, f := range list {
+		feeds = append(feeds, telemetry.Feed{
+			Name: f.Schema + "." + f.Name, Events: f.Events, Ignored: f.Ignored, Waiting: f.Waiting, Error: f.Error != "",
+			Lag: time.Duration(f.Lag * float64(time.Second)),
+		})
+	}
+	return feeds, nil
+}
+
+func (a *App) webhookStats() *telemetry.Webhooks {
+	if a.receiver == nil {
+		return nil
+	}
+	s := a.receiver.Stats()
+	return &telemetry.Webhooks{Deliveries: s.Deliveries, Refused: s.Refused}
+}

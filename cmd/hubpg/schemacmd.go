@@ -14,6 +14,7 @@ import (
 	"hubpg/internal/catalog"
 	"hubpg/internal/config"
 	"hubpg/internal/mirror"
+	"hubpg/materialize"
 )
 
 // schemaCommand is hubpg schema: which property is which column, and what the user wants to be different.
@@ -47,10 +48,11 @@ func (p *Program) schemaCommand() *cobra.Command {
 		},
 		{
 			use: "include TABLE COLUMN", short: "Take an exclusion back", arguments: 2,
-			long: "Give an excluded property its column again. The values of old rows come within minutes, on a lane of their own.",
+			long: "Give an excluded property its column again. The values of old rows are read at once, on a lane of their own.",
 			do: func(ctx context.Context, m *mirror.Mapper, db mirror.DB, a []string) error {
 				return m.Include(ctx, db, a[0], a[1])
 			},
+			fills: true,
 		},
 		{
 			use: "pin TABLE COLUMN", short: "Keep a property out of _overflow", arguments: 2,
@@ -77,6 +79,7 @@ type schemaVerb struct {
 	use, short, long string
 	arguments        int
 	do               func(ctx context.Context, m *mirror.Mapper, db mirror.DB, args []string) error
+	fills            bool // the first argument's table has columns without values afterwards
 }
 
 // exactArguments wants as many arguments as the command's usage names.
@@ -101,7 +104,10 @@ func (p *Program) schemaChange(v schemaVerb) *cobra.Command {
 				e.Hint = ""
 				return fail(err, hint, "%s", e.Error())
 			}
-			return err
+			if err != nil || !v.fills {
+				return err
+			}
+			return materialize.StartFill(ctx, conn, portal, args[0])
 		})
 	}
 	return cmd

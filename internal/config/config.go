@@ -43,10 +43,14 @@ type Config struct {
 	Proxy    Proxy    `yaml:"proxy"`
 	HTTP     HTTP     `yaml:"http"`
 	Log      Log      `yaml:"log"`
+	Webhooks Webhooks `yaml:"webhooks"`
 
 	Role   Role   `yaml:"role"`
 	Schema string `yaml:"schema"` // of the account's tables
 	Notify string `yaml:"notify"` // rows: direct connections can LISTEN too; off: only through the proxy
+
+	// Journal says whether HubSpot's webhooks journal is followed: auto: where an app is given; off: never.
+	Journal string `yaml:"journal"`
 
 	SecretKey     Secret `yaml:"secret_key"`      // seals stored tokens
 	SecretKeyFile string `yaml:"secret_key_file"` // holds the key where SecretKey is not given
@@ -105,6 +109,12 @@ type HTTP struct {
 	Listen string `yaml:"listen"`
 }
 
+// Webhooks say how HubSpot's webhooks are told from forgeries. They are taken where the secret of an app is given.
+type Webhooks struct {
+	URL        string `yaml:"url"`        // that HubSpot calls, where the request does not say
+	Signatures string `yaml:"signatures"` // v3, or any: older ones too, which can be replayed
+}
+
 // Log says what is logged to standard error, and how.
 type Log struct {
 	Level  string `yaml:"level"`
@@ -126,6 +136,9 @@ func Default() *Config {
 		Notify:  "rows",
 		Deletes: "hard",
 		origins: map[string]string{},
+
+		Webhooks: Webhooks{Signatures: "v3"},
+		Journal:  "auto",
 	}
 }
 
@@ -144,7 +157,7 @@ func (e *Error) Hint() string { return e.hint }
 
 // Validate reports the first setting with which the role cannot run.
 func (c *Config) Validate() error {
-	checks := []func() error{c.checkRole, c.checkDatabase, c.checkLog}
+	checks := []func() error{c.checkRole, c.checkDatabase, c.checkLog, c.checkFeeds}
 	if c.Role.Materializes() {
 		checks = append(checks, c.checkHubSpot, c.checkTables)
 	}
@@ -269,6 +282,26 @@ func (c *Config) checkTables() error {
 	if c.Schema == "" || len(c.Schema) > 40 || c.Schema == "hubpg" || strings.HasPrefix(c.Schema, "pg_") {
 		return c.bad("schema", fmt.Sprintf("%q cannot be the schema of an account", c.Schema),
 			"use a name of at most 40 bytes that is neither hubpg nor begins with pg_")
+	}
+	return nil
+}
+
+// checkFeeds reports why what HubSpot tells by itself cannot be heard.
+func (c *Config) checkFeeds() error {
+	if c.Journal != "auto" && c.Journal != "off" {
+		return c.bad("journal", fmt.Sprintf("%q is unknown", c.Journal), "use auto or off")
+	}
+	if c.Webhooks.Signatures != "v3" && c.Webhooks.Signatures != "any" {
+		return c.bad("webhooks.signatures", fmt.Sprintf("%q is unknown", c.Webhooks.Signatures),
+			"use v3, or any for an app that signs with version 1 or 2 only")
+	}
+	if c.Webhooks.URL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.Webhooks.URL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" {
+		return c.bad("webhooks.url", fmt.Sprintf("%q is not an http or https URL without a query", c.Webhooks.URL),
+			"give the target URL of the app in HubSpot, such as https://hubpg.example.com/webhooks/hubspot")
 	}
 	return nil
 }

@@ -179,6 +179,9 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"half tls":        {args: []string{"--proxy-tls-cert", "x.pem"}, want: "proxy.tls_cert"},
 		"notify":          {args: []string{"--notify", "sometimes"}, want: "notify"},
 		"deletes":         {args: []string{"--deletes", "gently"}, want: "deletes"},
+		"journal":         {args: []string{"--journal", "maybe"}, want: "journal"},
+		"signatures":      {change: map[string]string{"HUBPG_WEBHOOKS_SIGNATURES": "v9"}, want: "webhooks.signatures"},
+		"webhooks url":    {args: []string{"--webhooks-url", "hubpg.example.com/x"}, want: "webhooks.url"},
 		"log level":       {args: []string{"--log-level", "loud"}, want: "log.level"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -126,6 +126,14 @@ func settings() []setting {
 			func(c *Config) any { return &c.HTTP.Listen },
 		},
 		{
+			"webhooks.url", "HUBPG_WEBHOOKS_URL", "webhooks-url", "address at which HubSpot calls this process, where the request does not say",
+			func(c *Config) any { return &c.Webhooks.URL },
+		},
+		{
+			"webhooks.signatures", "HUBPG_WEBHOOKS_SIGNATURES", "webhooks-signatures", "v3, or any: those of version 1 and 2 too, which can be replayed",
+			func(c *Config) any { return &c.Webhooks.Signatures },
+		},
+		{
 			"role", "HUBPG_ROLE", "role", "what this process runs: all, materialize or proxy",
 			func(c *Config) any { return &c.Role },
 		},
@@ -136,6 +144,10 @@ func settings() []setting {
 		{
 			"notify", "HUBPG_NOTIFY", "notify", "rows: NOTIFY reaches direct connections too; off: only the proxy's",
 			func(c *Config) any { return &c.Notify },
+		},
+		{
+			"journal", "HUBPG_JOURNAL", "journal", "auto: follow HubSpot's webhooks journal where an app is given; off: never",
+			func(c *Config) any { return &c.Journal },
 		},
 		{
 			"secret_key", "HUBPG_SECRET_KEY", "", "key that seals stored tokens: 32 bytes in base64; a comma and older keys may follow",

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 )
 
 // Version is the version of HubSpot's token endpoint.
@@ -48,27 +47,6 @@ func (a App) context(ctx context.Context) context.Context {
 		client = &http.Client{Timeout: exchangeTimeout}
 	}
 	return context.WithValue(ctx, oauth2.HTTPClient, client)
-}
-
-// Journal returns tokens of the app itself, as the webhooks journal wants them. They are kept in memory only.
-func (a App) Journal(ctx context.Context, scopes ...string) oauth2.TokenSource {
-	c := &clientcredentials.Config{
-		ClientID: a.ClientID, ClientSecret: a.ClientSecret, TokenURL: a.tokenURL(), Scopes: scopes,
-		AuthStyle: oauth2.AuthStyleInParams,
-	}
-	return oauth2.ReuseTokenSourceWithExpiry(nil, &journalSource{c.TokenSource(a.context(ctx))}, 5*time.Minute)
-}
-
-// journalSource keeps what a token endpoint answers out of errors.
-type journalSource struct{ source oauth2.TokenSource }
-
-// Token returns a new token of the app.
-func (s *journalSource) Token() (*oauth2.Token, error) {
-	t, err := s.source.Token()
-	if err != nil {
-		return nil, exchangeError(err)
-	}
-	return t, nil
 }
 
 // Grant is what the token endpoint gave.

@@ -369,7 +369,7 @@ func TestAnotherKeyCannotOpenTheTokens(t *testing.T) {
 func TestJournalTokensBelongToTheApp(t *testing.T) {
 	t.Parallel()
 	h := start(t, sandbox.Config{})
-	source := h.app().Journal(t.Context(), "developer.webhooks_journal.read")
+	source := h.app().Journal("developer.webhooks_journal.read")
 	first, err := source.Token()
 	if err != nil || first.AccessToken == "" {
 		t.Fatal(err)
@@ -377,9 +377,17 @@ func TestJournalTokensBelongToTheApp(t *testing.T) {
 	if again, err := source.Token(); err != nil || again.AccessToken != first.AccessToken || h.exchanges.Load() != 1 {
 		t.Errorf("a living token was asked for again: %v", err)
 	}
+	// HubSpot may end a token before its time.
+	second, err := source.Refresh(t.Context(), first)
+	if err != nil || second.AccessToken == first.AccessToken || h.exchanges.Load() != 2 {
+		t.Errorf("a refused token was not replaced: %v", err)
+	}
+	if again, err := source.Refresh(t.Context(), first); err != nil || again.AccessToken != second.AccessToken || h.exchanges.Load() != 2 {
+		t.Errorf("two callers with one refused token made two exchanges: %v", err)
+	}
 	bad := h.app()
 	bad.ClientSecret = "very-secret"
-	_, err = bad.Journal(t.Context(), "developer.webhooks_journal.read").Token()
+	_, err = bad.Journal("developer.webhooks_journal.read").Token()
 	if e, ok := errors.AsType[*signin.ExchangeError](err); !ok || e.Code != "invalid_client" || strings.Contains(err.Error(), "very-secret") {
 		t.Errorf("wrong secret: %v", err)
 	}

@@ -24,7 +24,8 @@ type Report struct {
 	At     time.Time `json:"at"`
 	Ready  bool      `json:"ready"`
 	Reason string    `json:"reason,omitempty"` // why not ready
-	Newest int64     `json:"newest_change"`    // sequence number of the newest row of hubpg.changes
+	Feeds  []Feed    `json:"feeds,omitempty"`
+	Newest int64     `json:"newest_change"` // sequence number of the newest row of hubpg.changes
 	Tables []Table   `json:"tables"`
 }
 
@@ -81,6 +82,9 @@ func Read(ctx context.Context, q Querier) (*Report, error) {
 	})
 	if err != nil {
 		return nil, readError(err)
+	}
+	if r.Feeds, err = ReadFeeds(ctx, q); err != nil {
+		return nil, err
 	}
 	if err := q.QueryRow(ctx, "select last from hubpg.change_counter").Scan(&r.Newest); err != nil {
 		return nil, readError(err)

@@ -153,3 +153,39 @@ func TestDatabaseWithoutSchemaIsNamed(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 }
+
+const feeds = `
+insert into hubpg.feed_state (portal_id, feed, events, heard_at, last_error, hint, off)
+values (1, 'journal', 1234, now(), 'scope <refused>', 'give the app the scope', true);
+insert into hubpg.feed_state (portal_id, feed, events, heard_at) values (1, 'webhook', 5, now());
+insert into hubpg.news (portal_id, table_name, record_id, feed, since) values (1, 'contacts', 7, 'webhook', now() - interval '30 seconds')`
+
+func TestFeedsAreShownWithTheirRemedy(t *testing.T) {
+	t.Parallel()
+	db := database(t, account, feeds)
+	r, err := status.Read(t.Context(), db)
+	if err != nil || len(r.Feeds) != 2 || !r.Ready {
+		t.Fatalf("report %+v, %v", r, err)
+	}
+	if j := r.Feeds[0]; j.State != "off" || j.Events != 1234 || j.Hint != "give the app the scope" {
+		t.Errorf("journal: %+v", j)
+	}
+	if w := r.Feeds[1]; w.State != "live" || w.Waiting != 1 || w.Lag < 30 || w.Lag > 300 {
+		t.Errorf("webhooks: %+v", w)
+	}
+	var text strings.Builder
+	if err := r.WriteTable(&text); err != nil {
+		t.Fatal(err)
+	}
+	_, page := get(t, db, "/")
+	for _, want := range []string{"journal: off, 1234 events", "webhook: live, 5 events", "1 records waiting", "give the app the scope"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%q is not in\n%s", want, text.String())
+		}
+	}
+	for _, want := range []string{"hubspot journal", "1 234", "scope &lt;refused&gt;", "give the app the scope"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%q is not on the page", want)
+		}
+	}
+}

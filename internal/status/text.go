@@ -21,6 +21,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
+	if err := r.writeFeeds(w); err != nil {
+		return err
+	}
 	for _, t := range r.Tables {
 		if t.Sending != nil && t.Sent != nil {
 			if _, err := fmt.Fprintf(w, "%s.%s: HubSpot has taken %d of %d rows that statements are changing\n", t.Schema, t.Name, *t.Sent, *t.Sending); err != nil {

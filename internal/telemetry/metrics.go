@@ -56,6 +56,7 @@ func New(version string, sources Sources) *Metrics {
 	}, func() float64 { return 1 })
 	m.registry.MustRegister(m.calls, m.callSeconds, m.steps, m.stepRows, m.stepSeconds, build, newSnapshots(sources),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(newFeeds(sources))
 	return m
 }
 

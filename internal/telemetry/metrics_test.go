@@ -40,6 +40,12 @@ func full() telemetry.Sources {
 				{Name: "hubspot.carts", Lag: -1, Error: true},
 			}, nil
 		},
+		Feeds: func(context.Context) ([]telemetry.Feed, error) {
+			return []telemetry.Feed{{Name: "hubspot.journal", Events: 12, Ignored: 3, Waiting: 4, Lag: 2 * time.Second, Error: true}}, nil
+		},
+		Webhooks: func() *telemetry.Webhooks {
+			return &telemetry.Webhooks{Deliveries: 6, Refused: map[string]int64{"signature": 5}}
+		},
 	}
 }
 
@@ -64,6 +70,11 @@ func TestScrapeShowsWhatTheSourcesSay(t *testing.T) {
 		`hubpg_table_lag_seconds{table="hubspot.deals"} 90`,
 		`hubpg_table_error{table="hubspot.carts"} 1`,
 		`hubpg_database_up 1`,
+		`hubpg_feed_events_total{feed="hubspot.journal"} 12`,
+		`hubpg_feed_lag_seconds{feed="hubspot.journal"} 2`,
+		`hubpg_feed_error{feed="hubspot.journal"} 1`,
+		`hubpg_webhook_deliveries_total 6`,
+		`hubpg_webhook_refused_deliveries_total{reason="signature"} 5`,
 	} {
 		if !strings.Contains(got, want+"\n") {
 			t.Errorf("%s is missing", want)
@@ -80,6 +91,7 @@ func TestScrapeAnswersWhenPostgresIsAway(t *testing.T) {
 	t.Parallel()
 	sources := full()
 	sources.Tables = func(context.Context) ([]telemetry.Table, error) { return nil, errors.New("away") }
+	sources.Feeds = func(context.Context) ([]telemetry.Feed, error) { return nil, errors.New("away") }
 	if got := scrape(t, telemetry.New("v1", sources)); !strings.Contains(got, "hubpg_database_up 0\n") || !strings.Contains(got, "hubpg_proxy_sessions 3\n") {
 		t.Errorf("got %s", got)
 	}
@@ -90,7 +102,7 @@ func TestEveryMetricIsNamedAndExplained(t *testing.T) {
 	m := telemetry.New("v1", full())
 	m.ObserveCall(telemetry.Call{Family: "search", Class: "fresh", Status: 200})
 	m.ObserveStep(telemetry.Step{Lane: "follow"})
-	name := regexp.MustCompile(`^hubpg_(hubspot|lane|proxy|quota|table|database|build)_[a-z_]+$`)
+	name := regexp.MustCompile(`^hubpg_(hubspot|lane|proxy|quota|table|database|build|feed|webhook)_[a-z_]+$`)
 	ours := 0
 	for line := range strings.Lines(scrape(t, m)) {
 		fields := strings.SplitN(strings.TrimSpace(line), " ", 4)

@@ -12,6 +12,9 @@ type Sources struct {
 	Proxy  func() Proxy
 	Quota  func() *Quota // nil where this process spends none
 	Tables func(context.Context) ([]Table, error)
+	Feeds  func(context.Context) ([]Feed, error)
+	// Webhooks is nil, or answers nil, where this process takes none.
+	Webhooks func() *Webhooks
 }
 
 // Proxy is a snapshot of the proxy's counters; what is not said to be "now" only grows.
