@@ -1,8 +1,10 @@
 package hubapi
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +20,14 @@ type Call struct {
 	Err      error
 }
 
+type countKey struct{}
+
+// WithCount returns a context whose calls are counted in n: every attempt that goes out, with all its pages and
+// repetitions, which is what HubSpot counts.
+func WithCount(ctx context.Context, n *atomic.Int64) context.Context {
+	return context.WithValue(ctx, countKey{}, n)
+}
+
 // traceLayer notes when an attempt is sent and reports how it ended.
 type traceLayer struct {
 	observers []func(Call)
@@ -30,6 +40,9 @@ func (l *traceLayer) RoundTrip(req *http.Request) (*http.Response, error) {
 	r := requestOf(req)
 	req.Header.Set("User-Agent", l.userAgent) // req is this attempt's own copy
 	r.readAt, r.open = time.Now(), true
+	if n, ok := req.Context().Value(countKey{}).(*atomic.Int64); ok {
+		n.Add(1)
+	}
 	resp, err := l.next.RoundTrip(req)
 	call := Call{
 		Family: r.family, Class: r.class, Method: r.method, Path: r.template,

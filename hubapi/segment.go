@@ -64,12 +64,16 @@ type segmentSearch struct {
 
 type segmentAnswer struct {
 	Offset  int       `json:"offset"`
+	Total   int       `json:"total"`
 	HasMore bool      `json:"hasMore"`
 	Lists   []Segment `json:"lists"`
 }
 
-// ListSegments returns all segments of the account. An account with more than HubSpot lists is an error rather than a
-// part of them.
+// LastAdded tells when a record joined the segment last, as HubSpot writes it; "" when it did not say.
+func (s *Segment) LastAdded() string { return s.Additional["hs_last_record_added_at"] }
+
+// ListSegments returns all segments of the account. A part of them is an error: an account with more than HubSpot lists,
+// or segments that went while they were listed, which makes a later page begin behind one that nobody has seen.
 func (c *Client) ListSegments(ctx context.Context) ([]Segment, error) {
 	var all []Segment
 	seen := map[int64]bool{}
@@ -93,6 +97,9 @@ func (c *Client) ListSegments(ctx context.Context) ([]Segment, error) {
 			}
 		}
 		if !page.HasMore {
+			if len(all) < page.Total {
+				return nil, fmt.Errorf("list segments: %d of %d seen; they changed meanwhile", len(all), page.Total)
+			}
 			return all, nil
 		}
 		if page.Offset <= offset || page.Offset > maxSegmentOffset {

@@ -45,7 +45,11 @@ func (s *step) pairs(ctx context.Context) (time.Duration, error) {
 		return wait, nil
 	}
 	if p.Began.IsZero() {
-		if ready, err := s.beginPair(ctx, pair, &p); err != nil || !ready {
+		ready, err := s.beginPair(ctx, pair, &p)
+		if err == nil && !ready {
+			err = s.stuck(ctx, pair)
+		}
+		if err != nil || !ready {
 			return pace.waitForLife(), err
 		}
 	}
@@ -76,7 +80,7 @@ with begun as (
 	update hubpg.objects p
 	set phase = 'backfill', backfill_from = now()
 	from hubpg.objects a
-	where p.portal_id = $1 and p.table_name = $2 and p.phase = 'new'
+	where p.portal_id = $1 and p.table_name = $2 and (p.phase = 'new' or p.backfill_from is null)
 	and a.portal_id = $1 and a.table_name = $3 and a.backfill_done_at is not null)
 select backfill_done_at is not null, row_count
 from hubpg.objects
@@ -148,7 +152,6 @@ func (s *step) edges(ctx context.Context, from, to string, ids []int64) (*edgeLi
 		inputs[i].ID = id
 	}
 	for range maxEdgePages {
-		s.count.Add(1)
 		res, err := s.client.BatchReadAssociations(ctx, from, to, inputs)
 		if err != nil {
 			return nil, err

@@ -46,7 +46,6 @@ limit $3`, p.Bin, binLife, hubapi.MaxPage)
 		p.finish()
 		return true, s.commit(ctx, t.name(), move{cursor: c, position: p}, nil)
 	}
-	s.count.Add(1)
 	got, err := s.client.BatchReadArchived(ctx, t.table.Path, ids, hubapi.NewProjection(nil))
 	if err != nil {
 		return false, err

@@ -24,6 +24,10 @@ type move struct {
 	live     bool      // the table is complete from now on
 }
 
+// filledPhase is the phase of a table, except that one that is complete and could not be read of late counts as live: what
+// is stored when it can be read again is news.
+const filledPhase = `case when phase = 'degraded' and backfill_done_at is not null then 'live' else phase end`
+
 // Locks are always taken in this order, which rules out deadlocks between lanes: the lane's cursor, the table, its row
 // of hubpg.objects, the counter of the change log (inside mirror, last of all).
 const (
@@ -33,9 +37,9 @@ set verified_at = case when phase = 'live' then greatest(verified_at, $3) else v
 	settled_at = case when phase = 'live' then greatest(settled_at, $4) else settled_at end,
 	expected_rows = coalesce(nullif($5, 0::bigint), expected_rows)
 where portal_id = $1 and table_name = $2
-returning phase`
+returning ` + filledPhase
 	readPhase = `
-select phase
+select ` + filledPhase + `
 from hubpg.objects
 where portal_id = $1 and table_name = $2`
 	goLive = `

@@ -50,19 +50,22 @@ const MinConns = 5
 
 // Pace holds the periods of the lanes. Zero fields get the defaults named beside them.
 type Pace struct {
-	Busy     time.Duration // 500 ms: shortest pause between two polls of a table that changes
-	Idle     time.Duration // 60 s: longest pause between two polls of a table that does not
-	Overlap  time.Duration // 20 s: how far each poll looks back behind what it has read already
-	Trailing time.Duration // 5 min: pause between two re-reads of the last hour
-	Settle   time.Duration // 1 h: HubSpot's search is trusted to be complete for what is older
-	Schema   time.Duration // 5 min: pause between two reads of properties, pipelines and owners
-	Archived time.Duration // 10 min: pause between two walks over the archived records
-	IDs      time.Duration // 6 h: pause between two walks over all ids
-	Pairs    time.Duration // 24 h: pause between two walks over all associations
-	Pending  time.Duration // 1 s: pause before associations of changed records are read, so that they gather
-	Log      time.Duration // 1 h: pause between two prunings of the change log
-	Step     time.Duration // 15 s: after so long a lane yields its worker to the others
-	Retry    time.Duration // 5 min: pause before an object that the token may not read is tried again
+	Busy       time.Duration // 500 ms: shortest pause between two polls of a table that changes
+	Idle       time.Duration // 60 s: longest pause between two polls of a table that does not
+	Overlap    time.Duration // 20 s: how far each poll looks back behind what it has read already
+	Trailing   time.Duration // 5 min: pause between two re-reads of the last hour
+	Settle     time.Duration // 1 h: HubSpot's search is trusted to be complete for what is older
+	Schema     time.Duration // 5 min: pause between two reads of properties, pipelines and owners
+	Archived   time.Duration // 10 min: pause between two walks over the archived records
+	IDs        time.Duration // 6 h: pause between two walks over all ids
+	Pairs      time.Duration // 24 h: pause between two walks over all associations, and over what is in all lists and forms
+	Calculated time.Duration // 12 h: pause between two walks over the values that HubSpot calculates
+	Counts     time.Duration // 5 min: pause between two comparisons of row counts with HubSpot's
+	Lookups    time.Duration // 10 min: pause between two reads of lists, forms, marketing objects and what is new in them
+	Pending    time.Duration // 1 s: pause before associations of changed records are read, so that they gather
+	Log        time.Duration // 1 h: pause between two prunings of the change log
+	Step       time.Duration // 15 s: after so long a lane yields its worker to the others
+	Retry      time.Duration // 5 min: pause before an object that the token may not read is tried again
 }
 
 // Meter is told how steps of lanes end. It is called from many goroutines and must not block.
@@ -74,7 +77,7 @@ type Meter interface {
 type Step struct {
 	Lane  Lane
 	Table string // "" for lanes of the whole account
-	Calls int    // requests to HubSpot, without retries
+	Calls int    // to HubSpot, as it counts them: each page and each try
 	Rows  int    // rows that were new or differed
 	Took  time.Duration
 	Err   error
@@ -117,6 +120,9 @@ func (p Pace) withDefaults() Pace {
 		{&p.Archived, 10 * time.Minute},
 		{&p.IDs, 6 * time.Hour},
 		{&p.Pairs, 24 * time.Hour},
+		{&p.Calculated, 12 * time.Hour},
+		{&p.Counts, 5 * time.Minute},
+		{&p.Lookups, 10 * time.Minute},
 		{&p.Pending, time.Second},
 		{&p.Log, time.Hour},
 		{&p.Step, 15 * time.Second},

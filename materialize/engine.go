@@ -33,6 +33,8 @@ type Engine struct {
 	faults  *faults
 	pause   *pause
 	counts  usage
+	spent   *spent
+	zone    *time.Location // of the account, for the days of its daily quota
 }
 
 // New checks the configuration. Nothing is started and nobody is called before Run.
@@ -52,6 +54,8 @@ func New(cfg Config) (*Engine, error) {
 		running: newRunning(),
 		faults:  newFaults(),
 		pause:   new(pause),
+		spent:   newSpent(),
+		zone:    time.UTC,
 	}, nil
 }
 
@@ -99,6 +103,7 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	alive, rest := context.WithCancel(context.WithoutCancel(ctx))
 	var g errgroup.Group
 	g.Go(func() error { return life.run(alive) })
+	g.Go(func() error { return e.keepSpent(alive) })
 	g.Go(func() error {
 		defer rest()
 		return e.runRiver(ctx)
@@ -152,7 +157,7 @@ func (e *Engine) runRiver(ctx context.Context) error {
 
 func (e *Engine) startRiver(ctx context.Context) error {
 	if err := e.ensureLanes(ctx, laneArgs{e.portal, "", LaneSchema}, laneArgs{e.portal, "", LanePending},
-		laneArgs{e.portal, "", LaneLog}); err != nil {
+		laneArgs{e.portal, "", LaneCounts}, laneArgs{e.portal, "", LaneLog}); err != nil {
 		return err
 	}
 	if err := e.ensureFeeds(ctx); err != nil {
@@ -192,7 +197,7 @@ func (e *Engine) bootstrap(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.portal = account.PortalID
+	e.portal, e.zone = account.PortalID, account.Location()
 	e.mapper = mirror.NewMapper(mirror.MapperConfig{
 		PortalID: e.portal, Schema: e.cfg.Schema, TimeZone: account.TimeZone, IgnoreNew: e.cfg.IgnoreNewProperties,
 		SoftDeletes: e.cfg.SoftDeletes,

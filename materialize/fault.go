@@ -119,6 +119,10 @@ func (e *Engine) failed(ctx context.Context, a laneArgs, err error) time.Duratio
 	if scope, ok := errors.AsType[*hubapi.ScopeError](err); ok {
 		wait = jitter(e.cfg.Pace.Retry)
 		e.degrade(ctx, a.Table, err, scope.Hint)
+	} else if end, ok := errors.AsType[*endError](err); ok {
+		wait = jitter(min(e.cfg.Pace.Retry, lastPause))
+		e.degrade(ctx, a.Table, err, end.hint)
+		level = slog.LevelDebug // the end itself has been logged
 	} else if _, ok := errors.AsType[*hubapi.AuthError](err); ok {
 		rest := min(authPause, e.cfg.Pace.Retry)
 		wait = jitter(rest)
@@ -132,7 +136,7 @@ func (e *Engine) failed(ctx context.Context, a laneArgs, err error) time.Duratio
 	e.showFailure(ctx, a, err)
 	if n == 1 || n&(n-1) == 0 { // first, then ever more rarely
 		e.log.Log(ctx, level, "lane failed", slog.String("lane", string(a.Lane)), slog.String("object", a.Table),
-			slog.Int("in_row", n), slog.Duration("wait", wait), slog.String("hint", hubapi.Hint(err)),
+			slog.Int("in_row", n), slog.Duration("wait", wait), slog.String("hint", hint(err)),
 			slog.String("error", err.Error()))
 	}
 	return wait

@@ -20,16 +20,19 @@ type Lane string
 
 // The lanes. Those of the account have no table.
 const (
-	LaneSchema   Lane = "schema"       // account: object types, properties, pipelines, owners
-	LanePending  Lane = "pending"      // account: associations of changed records
-	LaneLog      Lane = "log"          // account: partitions and retention of the change log
-	LaneBackfill Lane = "backfill"     // object: every record, once
-	LaneFollow   Lane = "follow"       // object: what changed just now
-	LaneTrailing Lane = "trailing"     // object: the last hour again
-	LaneFill     Lane = "fill"         // object: properties younger than the table
-	LaneArchived Lane = "archived"     // object: records in the recycle bin
-	LaneIDs      Lane = "ids"          // object: records that are not there any more, or not here yet
-	LanePairs    Lane = "associations" // association table: every edge, again and again
+	LaneSchema     Lane = "schema"       // account: object types, properties, pipelines, owners
+	LanePending    Lane = "pending"      // account: associations of changed records
+	LaneCounts     Lane = "counts"       // account: how many records there are
+	LaneLog        Lane = "log"          // account: partitions and retention of the change log
+	LaneBackfill   Lane = "backfill"     // object: every record, once
+	LaneFollow     Lane = "follow"       // object: what changed just now
+	LaneTrailing   Lane = "trailing"     // object: the last hour again
+	LaneFill       Lane = "fill"         // object: properties younger than the table
+	LaneArchived   Lane = "archived"     // object: records in the recycle bin
+	LaneIDs        Lane = "ids"          // object: records that are not there any more, or not here yet
+	LaneCalculated Lane = "calculated"   // object: values that HubSpot sets by itself
+	LanePairs      Lane = "associations" // association table: every edge, again and again
+	LaneLookup     Lane = "lookup"       // lists, forms, marketing objects and what is in them
 )
 
 // laneArgs identifies a lane; it is the whole content of its job.
@@ -52,7 +55,7 @@ func queue(portal int64, l Lane) string {
 	switch l {
 	case LaneBackfill, LaneFill, LanePairs:
 		group = "backfill"
-	case LaneArchived, LaneIDs, LaneTrailing, LaneLog:
+	case LaneArchived, LaneIDs, LaneTrailing, LaneLookup, LaneCalculated, LaneCounts, LaneLog:
 		group = "sweeps"
 	}
 	if l == LaneJournal {
@@ -66,7 +69,7 @@ func (l Lane) class() hubapi.Class {
 	switch l {
 	case LaneBackfill, LaneFill:
 		return hubapi.Backfill
-	case LaneArchived, LaneIDs, LaneTrailing, LanePairs:
+	case LaneArchived, LaneIDs, LaneTrailing, LaneLookup, LaneCalculated, LaneCounts, LanePairs:
 		return hubapi.Sweeps
 	default:
 		return hubapi.Fresh
@@ -113,6 +116,8 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 		return river.JobSnooze(jitter(wait))
 	}
 	s := newStep(e, a)
+	e.spent.begin(s)
+	defer e.spent.end(s)
 	start := time.Now()
 	next, err := s.run(ctx)
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
@@ -160,6 +165,7 @@ func (s *step) run(ctx context.Context) (next time.Duration, err error) {
 			err = fmt.Errorf("%s: internal error: %v", s.args.Lane, p)
 		}
 	}()
+	ctx = hubapi.WithCount(ctx, &s.count)
 	switch s.args.Lane {
 	case LaneSchema:
 		return s.schema(ctx)
@@ -185,6 +191,12 @@ func (s *step) run(ctx context.Context) (next time.Duration, err error) {
 		return s.ids(ctx)
 	case LanePairs:
 		return s.pairs(ctx)
+	case LaneCalculated:
+		return s.calculated(ctx)
+	case LaneCounts:
+		return s.counts(ctx)
+	case LaneLookup:
+		return s.lookup(ctx)
 	default:
 		return 0, fmt.Errorf("unknown lane %q: started by a newer version?", s.args.Lane)
 	}

@@ -49,6 +49,10 @@ func resync(ctx context.Context, cfg VerifyConfig, table string) (*ResyncReport,
 		report.Read, err = v.resyncObject(ctx, cat.Named(table))
 	case pair >= 0:
 		report.Read, err = v.resyncPair(ctx, cat.Pairs[pair])
+	case table == mirror.ListMemberships, table == mirror.FormSubmissions:
+		r := &TableReport{}
+		err = v.lookup(ctx, cat, table, r)
+		report.Read = r.HubSpotRows
 	default:
 		report.Read, err = v.resyncLookup(ctx, cat, table)
 	}
@@ -154,7 +158,7 @@ func (v *verifier) resyncLookup(ctx context.Context, cat *mirror.Catalog, name s
 	}
 	for _, scope := range scopes {
 		snapshot := &mirror.Snapshot{Schema: v.schema, Table: name, Scope: scope, ReadAt: time.Now(), Source: changes.Repair}
-		if snapshot.Rows, err = v.lookupRows(ctx, cat.Named(scope), name); err != nil {
+		if snapshot.Rows, err = v.lookupRows(ctx, cat, scope, name); err != nil {
 			return read, err
 		}
 		if err := v.repair.apply(ctx, func(tx pgx.Tx) (mirror.Result, error) { return v.repair.applier.Replace(ctx, tx, snapshot) }); err != nil {

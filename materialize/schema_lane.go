@@ -38,7 +38,7 @@ type objectType struct {
 // type's failure is that type's alone.
 func (s *step) schema(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
-	if err := s.e.mapper.EnsureLookups(ctx, s.e.cfg.Pool); err != nil {
+	if err := s.makeLookups(ctx); err != nil {
 		return 0, err
 	}
 	types, err := s.objectTypes(ctx)
@@ -61,7 +61,7 @@ func (s *step) schema(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	s.e.tables.forget()
-	err = errors.Join(slices.Concat(failures, []error{s.owners(ctx), s.makePairs(ctx, types)})...)
+	err = errors.Join(slices.Concat(failures, []error{s.owners(ctx), s.makePairs(ctx, types), s.openLookups(ctx)})...)
 	if err != nil {
 		return 0, err
 	}
@@ -73,7 +73,6 @@ func (s *step) schema(ctx context.Context) (time.Duration, error) {
 
 // objectTypes lists HubSpot's own types that are switched on, and the account's custom ones.
 func (s *step) objectTypes(ctx context.Context) ([]objectType, error) {
-	s.count.Add(2)
 	enabled, err := s.client.ListEnablement(ctx)
 	if err != nil && !unreadable(err) {
 		return nil, err // without it, every optional type is tried
@@ -151,7 +150,6 @@ where portal_id = $1 and table_name = $2 and phase <> 'gone'`, s.args.Portal, t.
 // mapType makes the table of one type follow its properties, and starts the table's lanes.
 func (s *step) mapType(ctx context.Context, t objectType) error {
 	readAt := time.Now()
-	s.count.Add(1)
 	properties, err := s.client.ListProperties(ctx, t.def.Path, false)
 	if unreadable(err) {
 		s.absence(ctx, t.def.Name, t.def.ObjectType, err)
@@ -264,7 +262,7 @@ where portal_id = $1 and table_name = $2`, s.args.Portal, t.Name).
 		return fmt.Errorf("open %s: %w", t.Name, err)
 	}
 	lanes := []laneArgs{}
-	for _, l := range []Lane{LaneFollow, LaneTrailing, LaneArchived, LaneIDs} {
+	for _, l := range []Lane{LaneFollow, LaneTrailing, LaneArchived, LaneIDs, LaneCalculated} {
 		lanes = append(lanes, laneArgs{s.args.Portal, t.Name, l})
 	}
 	if !done {
@@ -279,7 +277,6 @@ where portal_id = $1 and table_name = $2`, s.args.Portal, t.Name).
 // pipelines reads the pipelines of one table's records.
 func (s *step) pipelines(ctx context.Context, t *catalog.Table) error {
 	readAt := time.Now()
-	s.count.Add(1)
 	list, err := s.client.ListPipelines(ctx, t.Path)
 	if unreadable(err) {
 		return nil // most custom objects have none
@@ -300,7 +297,6 @@ func (s *step) pipelines(ctx context.Context, t *catalog.Table) error {
 // owners reads the active owners and the archived ones, which HubSpot lists apart. Both have to arrive.
 func (s *step) owners(ctx context.Context) error {
 	readAt := time.Now()
-	s.count.Add(2)
 	active, err := s.client.ListOwners(ctx, false)
 	var archived []hubapi.Owner
 	if err == nil {
@@ -326,6 +322,9 @@ where portal_id = $1 and table_name = 'owners' and phase = 'degraded'`, s.args.P
 
 // replace stores the content of a lookup table, or of one object type's part of it.
 func (s *step) replace(ctx context.Context, table, scope string, readAt time.Time, rows []mirror.LookupRow) error {
+	if s.foreign[table] {
+		return nil
+	}
 	return s.commit(ctx, table, move{}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		return s.e.applier.Replace(ctx, tx, &mirror.Snapshot{
 			Schema: s.e.cfg.Schema, Table: table, Scope: scope, Rows: rows, ReadAt: readAt, Source: changes.Schema, Quiet: quiet,
@@ -338,7 +337,7 @@ func (s *step) finishLookups(ctx context.Context, began time.Time) error {
 	_, err := s.e.cfg.Pool.Exec(ctx, `
 update hubpg.objects
 set phase = 'live', backfill_done_at = coalesce(backfill_done_at, now()), verified_at = $2
-where portal_id = $1 and kind = 'lookup' and phase in ('new', 'live')`, s.args.Portal, began)
+where portal_id = $1 and kind = 'lookup' and phase in ('new', 'live') and table_name <> all ($3)`, s.args.Portal, began, ownLookups())
 	if err != nil {
 		return fmt.Errorf("finish lookups: %w", err)
 	}
@@ -363,7 +362,10 @@ func (s *step) makePairs(ctx context.Context, types []objectType) error {
 	for _, p := range cat.Pairs {
 		have[p.Key()] = true
 	}
-	var lanes []laneArgs
+	var (
+		lanes []laneArgs
+		held  []*mirror.ConflictError
+	)
 	for _, link := range links {
 		a, b := cat.Table(link[0]), cat.Table(link[1])
 		if a == nil || b == nil {
@@ -373,12 +375,17 @@ func (s *step) makePairs(ctx context.Context, types []objectType) error {
 			continue
 		}
 		pair, _, err := s.e.mapper.EnsurePair(ctx, s.e.cfg.Pool, a, b)
+		if conflict, ok := errors.AsType[*mirror.ConflictError](err); ok {
+			held = append(held, conflict)
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		have[pair.Key()] = true
 		lanes = append(lanes, laneArgs{s.args.Portal, pair.Name, LanePairs})
 	}
+	s.occupied(ctx, "association", held)
 	if len(lanes) > 0 {
 		s.e.tables.forget()
 	}

@@ -30,6 +30,9 @@ type TableStatus struct {
 	Hint          string         `json:"hint,omitempty"`
 	ErrorAt       *time.Time     `json:"error_at,omitempty"`
 	ErrorLane     string         `json:"error_lane,omitempty"`
+
+	HubSpotRows *int64         `json:"hubspot_rows,omitempty"` // what HubSpot counted at the last look
+	Calls       map[Lane]int64 `json:"calls,omitempty"`        // to HubSpot, by each lane of the table
 }
 
 // Querier is the part of a pgx connection or pool that reading the status needs.
@@ -42,7 +45,8 @@ func Status(ctx context.Context, q Querier) ([]TableStatus, error) {
 	rows, err := q.Query(ctx, `
 select portal_id, schema_name, table_name, kind, phase, rows, expected_rows, progress::float8, rows_per_second::float8,
        extract(epoch from eta)::float8, verified_at, settled_at, extract(epoch from lag)::float8,
-       coalesce(last_error, ''), coalesce(hint, ''), error_at, coalesce(error_lane, '')
+       coalesce(last_error, ''), coalesce(hint, ''), error_at, coalesce(error_lane, ''), hubspot_rows,
+       coalesce(calls, '{}')
 from hubpg.status
 order by portal_id, array_position(array['object', 'association', 'lookup'], kind), table_name`)
 	if err != nil {
@@ -51,7 +55,7 @@ order by portal_id, array_position(array['object', 'association', 'lookup'], kin
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t TableStatus, err error) {
 		var eta, lag *float64
 		err = row.Scan(&t.PortalID, &t.Schema, &t.Table, &t.Kind, &t.Phase, &t.Rows, &t.ExpectedRows, &t.Progress,
-			&t.RowsPerSecond, &eta, &t.VerifiedAt, &t.SettledAt, &lag, &t.LastError, &t.Hint, &t.ErrorAt, &t.ErrorLane)
+			&t.RowsPerSecond, &eta, &t.VerifiedAt, &t.SettledAt, &lag, &t.LastError, &t.Hint, &t.ErrorAt, &t.ErrorLane, &t.HubSpotRows, &t.Calls)
 		t.ETA, t.Lag = seconds(eta), seconds(lag)
 		return t, err
 	})
@@ -81,7 +85,7 @@ func (e *Engine) showFailure(ctx context.Context, a laneArgs, err error) {
 	e.note(ctx, "show failure", `
 update hubpg.objects
 set last_error = $3, hint = nullif($4, ''), error_at = now(), error_lane = $5
-where portal_id = $1 and table_name = $2`, a.Portal, a.Table, cut(err.Error()), hubapi.Hint(err), a.Lane)
+where portal_id = $1 and table_name = $2`, a.Portal, a.Table, cut(err.Error()), hint(err), a.Lane)
 }
 
 // clearFailure takes a lane's failure off the status, and ends the account's pause.

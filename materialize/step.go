@@ -8,8 +8,7 @@ import (
 	"hubpg/hubapi"
 )
 
-// step is one run of a lane: its identity, its share of the quota, and what it has cost so far. All calls to HubSpot
-// of a lane go through its step, which counts them.
+// step is one run of a lane: its identity, its share of the quota, and what it has cost so far.
 type step struct {
 	e        *Engine
 	args     laneArgs
@@ -17,7 +16,8 @@ type step struct {
 	deadline time.Time // aim, not limit: a step looks at it between bounded pieces of work
 	count    atomic.Int64
 	rows     atomic.Int64
-	phase    string // of the table, at the last commit
+	phase    string          // of the table, at the last commit
+	foreign  map[string]bool // schema lane: lookup tables whose name something else has
 }
 
 // longSteps is how many times longer than others a lane may work that reads a whole table: the end of each step costs a
@@ -44,16 +44,13 @@ func (s *step) calls() int { return int(s.count.Load()) }
 func (s *step) over() bool { return time.Now().After(s.deadline) }
 
 func (s *step) list(ctx context.Context, path string, o hubapi.ListOptions) (*hubapi.Page, error) {
-	s.count.Add(1)
 	return s.client.ListObjects(ctx, path, o)
 }
 
 func (s *step) read(ctx context.Context, path string, ids []int64, p *hubapi.Projection) (*hubapi.BatchResult, error) {
-	s.count.Add(1)
 	return s.client.BatchRead(ctx, path, ids, p)
 }
 
 func (s *step) search(ctx context.Context, path string, r hubapi.SearchRequest) (*hubapi.SearchResult, error) {
-	s.count.Add(1)
 	return s.client.Search(ctx, path, r)
 }

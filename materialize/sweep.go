@@ -56,8 +56,8 @@ func (s *step) archived(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if wait := p.wait(pace.Archived); wait > 0 {
-		return min(wait, suspectPause), nil
+	if wait, err := s.sweepWait(ctx, p.rest, pace.Archived); err != nil || wait > 0 {
+		return min(wait, suspectPause), err
 	}
 	p.begin()
 	for !s.over() {
@@ -136,11 +136,15 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if c.revision == 0 { // a backfill has just done this
-		p.rest = restAfter(time.Now())
-		return pace.IDs, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
+		if again, err := s.hastened(ctx, time.Time{}); err != nil {
+			return 0, err
+		} else if !again {
+			p.rest = restAfter(time.Now())
+			return pace.IDs, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
+		}
 	}
-	if wait := p.wait(pace.IDs); wait > 0 {
-		return wait, nil
+	if wait, err := s.sweepWait(ctx, p.rest, pace.IDs); err != nil || wait > 0 {
+		return wait, err
 	}
 	p.begin()
 	for !s.over() {
@@ -323,7 +327,6 @@ func (s *step) erased(ctx context.Context, t *target, ids []int64) ([]int64, err
 	if !t.table.Soft || len(ids) == 0 {
 		return nil, nil
 	}
-	s.count.Add(1)
 	got, err := s.client.BatchReadArchived(ctx, t.table.Path, ids, hubapi.NewProjection(nil))
 	if err != nil {
 		return nil, err

@@ -25,7 +25,6 @@ func (e *Engine) usage(ctx context.Context, s *step, t *target) (int64, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if time.Since(u.read) > usageAge {
-		s.count.Add(1)
 		counts, err := s.client.GetRecordLimits(ctx)
 		if _, throttled := errors.AsType[*hubapi.RateError](err); throttled || ctx.Err() != nil {
 			return 0, err

@@ -148,14 +148,14 @@ func Verify(ctx context.Context, cfg VerifyConfig) (*Report, error) {
 		}
 	}
 	for _, l := range mirror.Lookups() {
-		if v.wanted(l.Name) {
+		if v.wanted(l.Name) && slices.Contains(v.have, l.Name) {
 			r := &TableReport{Table: l.Name}
 			if err := record(r, v.lookup(ctx, cat, l.Name, r)); err != nil {
 				return nil, fmt.Errorf("verify %s: %w", l.Name, err)
 			}
 		}
 	}
-	if v.wanted(mirror.Merges) {
+	if v.wanted(mirror.Merges) && slices.Contains(v.have, mirror.Merges) {
 		r := &TableReport{Table: mirror.Merges}
 		if err := record(r, v.merges(ctx, cat, r)); err != nil {
 			return nil, fmt.Errorf("verify %s: %w", mirror.Merges, err)
@@ -199,6 +199,7 @@ func newVerifier(ctx context.Context, cfg VerifyConfig) (*verifier, *mirror.Cata
 type verifier struct {
 	VerifyConfig
 	schema string
+	have   []string           // all tables that are mirrored
 	live   map[string][]int64 // ids that HubSpot has, by table, in ascending order
 	repair *repairs           // nil when nothing is to be changed
 }
@@ -216,12 +217,11 @@ func (v *verifier) names(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list tables: %w", err)
 	}
-	have, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
+	if v.have, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
 		return fmt.Errorf("list tables: %w", err)
 	}
 	for _, name := range v.Tables {
-		if !slices.Contains(have, name) {
+		if !slices.Contains(v.have, name) {
 			return fmt.Errorf("table %s is not mirrored; hubpg status lists the tables that are", name)
 		}
 	}

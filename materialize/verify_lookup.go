@@ -3,19 +3,25 @@ package materialize
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"hubpg/internal/catalog"
 	"hubpg/internal/changes"
 	"hubpg/internal/mirror"
 )
 
 // lookup compares a lookup table, scope by scope.
 func (v *verifier) lookup(ctx context.Context, cat *mirror.Catalog, name string, r *TableReport) error {
-	if err := v.Pool.QueryRow(ctx, "select count(*) from "+pgx.Identifier{v.schema, name}.Sanitize()).Scan(&r.StoredRows); err != nil {
-		return fmt.Errorf("count rows: %w", err)
+	switch name {
+	case mirror.ListMemberships:
+		return v.members(ctx, r)
+	case mirror.FormSubmissions:
+		return v.submissions(ctx, r)
+	}
+	if err := v.countRows(ctx, name, r); err != nil {
+		return err
 	}
 	scopes, err := v.scopes(ctx, name)
 	if err != nil {
@@ -48,7 +54,7 @@ func (v *verifier) lookupScope(ctx context.Context, cat *mirror.Catalog, name, s
 	for round := 1; ; round++ {
 		snapshot := &mirror.Snapshot{Schema: v.schema, Table: name, Scope: scope, ReadAt: time.Now()}
 		var err error
-		if snapshot.Rows, err = v.lookupRows(ctx, cat.Named(scope), name); err != nil {
+		if snapshot.Rows, err = v.lookupRows(ctx, cat, scope, name); err != nil {
 			return err
 		}
 		var list []changes.Change
@@ -93,8 +99,12 @@ func verifyLookup(c changes.Change) Difference {
 	return d
 }
 
-// lookupRows reads what a lookup table, or its scope that belongs to table t, should hold.
-func (v *verifier) lookupRows(ctx context.Context, t *catalog.Table, name string) ([]mirror.LookupRow, error) {
+// lookupRows reads what a lookup table, or its scope that belongs to an object table, should hold.
+func (v *verifier) lookupRows(ctx context.Context, cat *mirror.Catalog, scope, name string) ([]mirror.LookupRow, error) {
+	if slices.Contains(ownLookups(), name) {
+		source := surfaces{pool: v.Pool, client: v.Client, schema: v.schema, catalog: cat}
+		return source.rows(ctx, name, false)
+	}
 	if name == "owners" || name == "teams" {
 		owners, err := v.Client.ListOwners(ctx, false)
 		if err != nil {
@@ -110,6 +120,7 @@ func (v *verifier) lookupRows(ctx context.Context, t *catalog.Table, name string
 		}
 		return rows, nil
 	}
+	t := cat.Named(scope)
 	if t == nil {
 		return nil, nil // the object type is gone, and so should its rows be
 	}

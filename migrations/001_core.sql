@@ -86,6 +86,7 @@ create table hubpg.lookup_reads (
     table_name text        not null,
     scope      text        not null default '', -- the part of the table that is read at once, '' for all of it
     read_at    timestamptz not null,
+    mark       text, -- what HubSpot said of the scope as a whole when it was read to the end: while it says the same, nothing has changed
     constraint lookup_reads_pkey primary key (portal_id, table_name, scope)
 );
 comment on table hubpg.lookup_reads is 'when each lookup table was last read whole, so that an older read never replaces a newer one';

@@ -12,7 +12,12 @@ comment on column hubpg.cursors.revision is 'fence: a lane moves its cursor only
 
 alter table hubpg.objects
     add column settled_at timestamptz, -- verified again after HubSpot's search index had settled
-    add column error_lane text;        -- the lane that last_error is about
+    add column error_lane text,        -- the lane that last_error is about
+    add column hubspot_rows bigint,    -- what HubSpot counted at the last look; null where nobody has looked
+    add column count_gap  bigint,      -- that minus row_count, then
+    add column swept_gap  bigint,      -- the gap that sweeps were last hastened for, as far as it is still there
+    add column swept_times integer,    -- how often they were hastened again for that gap
+    add column sweep_from timestamptz; -- sweeps that began before this instant are to begin again
 comment on column hubpg.objects.settled_at is 'every change before this instant was looked for again an hour later';
 
 create table hubpg.suspects (
@@ -106,13 +111,37 @@ comment on view hubpg.feeds is 'one row per way in which HubSpot tells of change
 create table hubpg.absent (
     portal_id   bigint      not null constraint absent_account_fkey references hubpg.accounts on delete cascade,
     table_name  text        not null, -- the name that the table would have
+    kind        text        not null default 'object', -- as in hubpg.objects
     object_type text        not null,
     last_error  text        not null,
     hint        text,
     error_at    timestamptz not null default now(),
     constraint absent_pkey primary key (portal_id, table_name)
 );
-comment on table hubpg.absent is 'object types that have no table, because HubSpot does not show them to this token';
+comment on table hubpg.absent is 'tables that could not be made: HubSpot does not show the object type to this token, or something else has the name';
+
+create table hubpg.lane_calls (
+    portal_id  bigint not null constraint lane_calls_account_fkey references hubpg.accounts on delete cascade,
+    table_name text   not null, -- '' for lanes of the whole account
+    lane       text   not null,
+    day        date   not null, -- in the account's time zone, where the daily quota begins
+    today      bigint not null, -- calls on that day
+    total      bigint not null,
+    constraint lane_calls_pkey primary key (portal_id, table_name, lane)
+);
+comment on table hubpg.lane_calls is 'calls to HubSpot that each lane has made; written every few seconds';
+
+create view hubpg.calls as
+select c.portal_id,
+       a.schema_name,
+       nullif(c.table_name, '') as table_name,
+       c.lane,
+       c.total,
+       c.today,
+       c.day
+from hubpg.lane_calls c
+join hubpg.accounts a on a.portal_id = c.portal_id;
+comment on view hubpg.calls is 'what each lane has cost: calls to HubSpot in all, and on the last day on which it made any';
 
 create view hubpg.status as
 with work as (
@@ -125,7 +154,7 @@ with work as (
     left join hubpg.cursors c
         on c.portal_id = o.portal_id
         and c.table_name = o.table_name
-        and c.lane = case o.kind when 'association' then 'associations' else 'backfill' end
+        and c.lane = case o.kind when 'association' then 'associations' when 'lookup' then 'lookup' else 'backfill' end
         and c.key = ''
 )
 select o.portal_id,
@@ -152,13 +181,17 @@ select o.portal_id,
        coalesce(a.last_error, o.last_error) as last_error,
        coalesce(a.hint, o.hint) as hint,
        coalesce(a.error_at, o.error_at) as error_at,
-       o.error_lane
+       o.error_lane,
+       o.hubspot_rows,
+       (select jsonb_object_agg(c.lane, c.total)
+        from hubpg.lane_calls c
+        where c.portal_id = o.portal_id and c.table_name = o.table_name) as calls
 from hubpg.objects o
 join hubpg.accounts a on a.portal_id = o.portal_id
 join work w on w.portal_id = o.portal_id and w.table_name = o.table_name
 union all
-select b.portal_id, a.schema_name, b.table_name, 'object', 'degraded', 0, null, null, null, null, null, null, null,
-       b.last_error, b.hint, b.error_at, 'schema'
+select b.portal_id, a.schema_name, b.table_name, b.kind, 'degraded', 0, null, null, null, null, null, null, null,
+       b.last_error, b.hint, b.error_at, 'schema', null, null
 from hubpg.absent b
 join hubpg.accounts a on a.portal_id = b.portal_id;
-comment on view hubpg.status is 'one row per mirrored table: rows, progress of its first filling, how far behind HubSpot it may be, and what is wrong with it';
+comment on view hubpg.status is 'one row per mirrored table: rows, progress of its first filling, how far behind HubSpot it may be, what is wrong with it, and what each of its lanes has cost in calls to HubSpot';

@@ -33,6 +33,7 @@ func demoTuning() tuning {
 	return tuning{drain: 3 * time.Second, pace: materialize.Pace{
 		Idle: 5 * time.Second, Trailing: time.Minute, Schema: 30 * time.Second,
 		Archived: 5 * time.Second, IDs: 30 * time.Second, Pairs: 30 * time.Second,
+		Calculated: time.Minute, Counts: 15 * time.Second, Lookups: 30 * time.Second,
 	}}
 }
 

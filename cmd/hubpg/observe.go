@@ -19,7 +19,7 @@ type meter struct{ metrics *telemetry.Metrics }
 
 // Step counts one.
 func (m meter) Step(s materialize.Step) {
-	m.metrics.ObserveStep(telemetry.Step{Lane: string(s.Lane), Rows: s.Rows, Took: s.Took, Failed: s.Err != nil})
+	m.metrics.ObserveStep(telemetry.Step{Lane: string(s.Lane), Rows: s.Rows, Calls: s.Calls, Took: s.Took, Failed: s.Err != nil})
 }
 
 func (a *App) observeCall(c hubapi.Call) {

@@ -157,7 +157,7 @@ func (pl *plan) fill(s *survey, cfg budget.Config) {
 	pace := materialize.DefaultPace()
 	f := cfg.Forecast(s.load, budget.Limits(pl.Limits), budget.Rhythm{
 		Busy: pace.Busy, Idle: pace.Idle, Trailing: pace.Trailing, Schema: pace.Schema, Archived: pace.Archived,
-		IDs: pace.IDs, Pairs: pace.Pairs,
+		IDs: pace.IDs, Pairs: pace.Pairs, Calculated: pace.Calculated, Counts: pace.Counts, Lookups: pace.Lookups,
 	})
 	pl.Tables = s.tables
 	pl.Backfill = planBackfill{

@@ -34,6 +34,9 @@ type Rhythm struct {
 	Archived   time.Duration
 	IDs        time.Duration
 	Pairs      time.Duration
+	Calculated time.Duration
+	Counts     time.Duration
+	Lookups    time.Duration
 }
 
 // Limits are those of the account.
@@ -73,6 +76,7 @@ type LaneForecast struct {
 const (
 	recordsPerCall      = 100
 	associationsPerCall = 1000
+	lookupCalls         = 11
 	dayLength           = 24 * time.Hour
 )
 
@@ -88,7 +92,11 @@ const (
 //	schema         day/Schema × (5 + tables + tables with pipelines)
 //	archived       tables × day/Archived, one page each
 //	ids            day/IDs × Σ ⌈rows/100⌉
+//	calculated     day/Calculated × Σ ⌈rows/100⌉
 //	associations   day/Pairs × Σ pairs ⌈rows/1000⌉
+//	counts         day/Counts
+//	lookup         day/Lookups × 11, with one page of lists, forms, emails and campaigns each; what is in lists and forms
+//	               comes on top
 //	changes        each alone: the polls between Busy and Idle, a batch read, a read of each pair of its table;
 //	               searches never exceed their pace
 //
@@ -122,7 +130,10 @@ func (c Config) Forecast(l Load, limits Limits, r Rhythm) Forecast {
 		{"schema", "object", fresh.String(), times(r.Schema) * (5 + tables + pipelines), false},
 		{"archived", "object", sweeps.String(), tables * times(r.Archived), false},
 		{"ids", "object", sweeps.String(), perDay(pages, r.IDs), false},
+		{"calculated", "object", sweeps.String(), perDay(pages, r.Calculated), false},
 		{"associations", "association", sweeps.String(), perDay(associations, r.Pairs), false},
+		{"counts", "object", sweeps.String(), times(r.Counts), false},
+		{"lookup", "object", sweeps.String(), lookupCalls * times(r.Lookups), false},
 	}
 	if n := l.ChangesPerDay; n > 0 && tables > 0 {
 		extra := int64(math.Log(float64(r.Idle)/float64(r.Busy)) / math.Log(1.25))

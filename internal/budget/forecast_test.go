@@ -12,6 +12,7 @@ func TestForecastAddsUpWhatEachLaneCosts(t *testing.T) {
 	rhythm := budget.Rhythm{
 		Busy: 500 * time.Millisecond, Idle: time.Minute, Trailing: 5 * time.Minute, Schema: 5 * time.Minute,
 		Archived: 10 * time.Minute, IDs: 6 * time.Hour, Pairs: 24 * time.Hour,
+		Calculated: 12 * time.Hour, Counts: 5 * time.Minute, Lookups: 10 * time.Minute,
 	}
 	limits := budget.Limits{Burst: 190, Association: 150, Search: 5, Daily: 1_000_000}
 	load := budget.Load{
@@ -31,6 +32,7 @@ func TestForecastAddsUpWhatEachLaneCosts(t *testing.T) {
 	}
 	want := map[string]int64{
 		"follow": 2 * 1440, "trailing": 2 * 288, "schema": 288 * (5 + 2 + 1), "archived": 2 * 144, "ids": 4 * 10_501, "associations": 1000,
+		"calculated": 2 * 10_501, "counts": 288, "lookup": 144 * 11,
 	}
 	var sum int64
 	for _, lane := range f.Lanes {

@@ -9,7 +9,8 @@
 //	pages       ──▶ Applier.Upsert    ──▶ rows   ┐
 //	deletions   ──▶ Applier.Delete    ──▶ graves ├──▶ row counts ──▶ change_counter ──▶ hubpg.changes ──▶ NOTIFY
 //	edges       ──▶ Applier.Associate ──▶ pairs  │
-//	lookups     ──▶ Applier.Replace   ──▶ rows   ┘
+//	lookups     ──▶ Applier.Replace   ──▶ rows   │
+//	submissions ──▶ Applier.Submit    ──▶ rows   ┘
 //
 // # Versions
 //

@@ -11,14 +11,16 @@ type Lookup struct {
 	Comment string
 	Key     []string // primary key columns
 	Scope   string   // column whose value one read covers; "" when a read covers the table
+	Range   string   // key column by whose ranges a scope may be read in parts; "" for none
 	ID      string   // key column that is a number and names the record in the change log; "" for none
+	Own     bool     // has a lane of its own and is there only if the account is to have it
 	columns []lookupColumn
 }
 
 type lookupColumn struct{ name, sql, comment string }
 
-// LookupRow is a row of a lookup table: one of [Owner], [Team], [Pipeline], [PipelineStage], [Property] and
-// [PropertyOption]. Its JSON form has the table's columns as keys.
+// LookupRow is a row of a lookup table: one of [Owner], [Team], [Pipeline], [PipelineStage], [Property], [PropertyOption],
+// [List], [ListMembership], [Form], [MarketingEmail] and [Campaign]. Its JSON form has the table's columns as keys.
 type LookupRow interface{ lookup() string }
 
 // Owner is a row of owners.
@@ -107,8 +109,11 @@ func (PipelineStage) lookup() string  { return "pipeline_stages" }
 func (Property) lookup() string       { return "properties" }
 func (PropertyOption) lookup() string { return "property_options" }
 
-// Lookups returns the lookup tables that every account has.
-func Lookups() []Lookup {
+// Lookups returns all lookup tables but [Merges]; those with a lane of their own, which not every account has, come last.
+func Lookups() []Lookup { return append(schemaLookups(), ownLookups()...) }
+
+// schemaLookups are the lookup tables that every account has.
+func schemaLookups() []Lookup {
 	return []Lookup{
 		{
 			Name: "owners", Comment: "users that records can be assigned to, archived ones included", Key: []string{"id"}, ID: "id",

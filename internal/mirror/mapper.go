@@ -63,14 +63,38 @@ func (m *Mapper) Schema() string { return m.c.Schema }
 
 // ConflictError means that the database already has something under a name that hubpg needs.
 type ConflictError struct {
-	Name string // what is there, as the user would write it
-	Held string // who holds it
-	Hint string // the next step
+	Name  string // what is there, as the user would write it
+	Table string // the table that hubpg would make, if it is one
+	Held  string // who holds it
+	Hint  string // the next step
 }
 
 // Error gives the conflict and the next step in one line.
 func (e *ConflictError) Error() string {
 	return fmt.Sprintf("%s already exists and %s (%s)", e.Name, e.Held, e.Hint)
+}
+
+// Conflicts takes the [ConflictError]s out of an error that may join several. rest is nil if there was nothing else.
+func Conflicts(err error) (list []*ConflictError, rest error) {
+	switch e := err.(type) { //nolint:errorlint // it is taken apart here
+	case nil:
+		return nil, nil
+	case *ConflictError:
+		return []*ConflictError{e}, nil
+	case interface{ Unwrap() []error }:
+		var left []error
+		for _, part := range e.Unwrap() {
+			more, err := Conflicts(part)
+			list, left = append(list, more...), append(left, err)
+		}
+		return list, errors.Join(left...)
+	case interface{ Unwrap() error }:
+		if list, rest = Conflicts(e.Unwrap()); rest == nil && len(list) > 0 {
+			return list, nil
+		}
+		return list, err
+	}
+	return nil, err
 }
 
 // EnsureAccount registers the account and makes its schema. A schema that belongs to another account is a
@@ -183,7 +207,7 @@ func (m *Mapper) absent(ctx context.Context, tx pgx.Tx, table string) error {
 	}
 	if exists {
 		return &ConflictError{
-			Name: "table " + m.c.Schema + "." + table, Held: "was not made by hubpg",
+			Name: "table " + m.c.Schema + "." + table, Table: table, Held: "was not made by hubpg",
 			Hint: "rename or drop it, or keep the mirror elsewhere with the setting schema",
 		}
 	}

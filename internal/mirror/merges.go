@@ -163,19 +163,25 @@ func (a *Applier) noteMergers(ctx context.Context, tx pgx.Tx, t *catalog.Table, 
 	for _, m := range found {
 		targets = append(targets, m.into)
 	}
-	table := ident(t.Schema, Merges)
-	rows, err := tx.Query(ctx, "select old_id, new_id, merged_at from "+table+
-		" where table_name = $1 and (old_id = any($2) or old_id = any($3) or new_id = any($2)) order by old_id", t.Name, ids, targets)
-	if err != nil {
-		return nil, fmt.Errorf("read merges: %w", err)
+	ours := false // somebody else's table of that name does not keep records from being merged
+	if err := tx.QueryRow(ctx, "select exists (select from hubpg.objects where portal_id = $1 and table_name = $2)",
+		a.portal, Merges).Scan(&ours); err != nil {
+		return nil, fmt.Errorf("look for %s: %w", Merges, err)
 	}
 	have := map[int64]mergeRow{}
-	var r mergeRow
-	if _, err := pgx.ForEachRow(rows, []any{&r.old, &r.into, &r.at}, func() error {
-		have[r.old] = r
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("read merges: %w", err)
+	if ours {
+		rows, err := tx.Query(ctx, "select old_id, new_id, merged_at from "+ident(t.Schema, Merges)+
+			" where table_name = $1 and (old_id = any($2) or old_id = any($3) or new_id = any($2)) order by old_id", t.Name, ids, targets)
+		if err != nil {
+			return nil, fmt.Errorf("read merges: %w", err)
+		}
+		var r mergeRow
+		if _, err := pgx.ForEachRow(rows, []any{&r.old, &r.into, &r.at}, func() error {
+			have[r.old] = r
+			return nil
+		}); err != nil {
+			return nil, fmt.Errorf("read merges: %w", err)
+		}
 	}
 	want := make(map[int64]mergeRow, len(have)+len(found))
 	maps.Copy(want, have)
@@ -203,6 +209,9 @@ func (a *Applier) noteMergers(ctx context.Context, tx pgx.Tx, t *catalog.Table, 
 		if !known || was.into != r.into || was.at == nil && r.at != nil {
 			put = append(put, r)
 		}
+	}
+	if !ours {
+		return nil, nil
 	}
 	return a.putMergers(ctx, tx, t, put, have, source)
 }

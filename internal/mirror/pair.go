@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -59,9 +60,13 @@ values ($1, $2, 'association', $3, $4, '', $5, $6)`,
 	return m.guard(ctx, tx, guardedPair(p))
 }
 
-// EnsureLookups makes the lookup tables, and [Merges], that are not there yet.
-func (m *Mapper) EnsureLookups(ctx context.Context, db DB) error {
+// EnsureLookups makes the lookup tables that every account has, [Merges] among them, and those of own, which are tables
+// with a lane of their own. A name that something else holds is a [ConflictError], one for each, joined; the other tables
+// are made all the same.
+func (m *Mapper) EnsureLookups(ctx context.Context, db DB, own ...string) error {
+	var conflicts []error
 	err := m.locked(ctx, db, "", func(tx pgx.Tx) error {
+		conflicts = nil
 		rows, err := tx.Query(ctx, "select table_name from hubpg.objects where portal_id = $1 and kind = 'lookup'", m.c.PortalID)
 		if err != nil {
 			return err
@@ -70,33 +75,36 @@ func (m *Mapper) EnsureLookups(ctx context.Context, db DB) error {
 		if err != nil {
 			return err
 		}
-		have := map[string]bool{}
-		for _, name := range made {
-			have[name] = true
-		}
 		for _, l := range append(Lookups(), mergesTable()) {
-			if have[l.Name] {
+			if slices.Contains(made, l.Name) || l.Own && !slices.Contains(own, l.Name) {
 				continue
 			}
-			if err := m.absent(ctx, tx, l.Name); err != nil {
-				return err
-			}
-			if err := script(ctx, tx, createLookupSQL(m.c.Schema, &l)); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, `
-insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular)
-values ($1, $2, 'lookup', $2, '', '')`, m.c.PortalID, l.Name); err != nil {
-				return err
-			}
-			if err := m.guard(ctx, tx, guarded{schema: m.c.Schema, name: l.Name, kind: "lookup"}); err != nil {
+			err := m.createLookup(ctx, tx, &l)
+			if _, ok := errors.AsType[*ConflictError](err); ok {
+				conflicts = append(conflicts, err)
+			} else if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
+	if err = errors.Join(append(conflicts, err)...); err != nil {
 		return fmt.Errorf("make lookup tables: %w", err)
 	}
 	return nil
+}
+
+func (m *Mapper) createLookup(ctx context.Context, tx pgx.Tx, l *Lookup) error {
+	if err := m.absent(ctx, tx, l.Name); err != nil {
+		return err
+	}
+	if err := script(ctx, tx, createLookupSQL(m.c.Schema, l)); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `
+insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular)
+values ($1, $2, 'lookup', $2, '', '')`, m.c.PortalID, l.Name); err != nil {
+		return err
+	}
+	return m.guard(ctx, tx, guarded{schema: m.c.Schema, name: l.Name, kind: "lookup"})
 }

@@ -14,19 +14,27 @@ import (
 	"hubpg/internal/changes"
 )
 
-// Snapshot is the whole content of a lookup table, or of one scope of it.
+// Snapshot is the whole content of a lookup table, or of one scope of it, or of a range of a scope.
 type Snapshot struct {
 	Schema string
 	Table  string // the name of one of Lookups
 	Scope  string // the value of the table's scope column that was read; "" for a table without one
+	Range  *Range // the part of the scope that was read; nil for all of it
 	Rows   []LookupRow
 	ReadAt time.Time
 	Source changes.Source
 	Quiet  bool
 }
 
+// Range is the part of a scope whose range column is greater than After and at most UpTo.
+type Range struct{ After, UpTo int64 }
+
+// ErrOlder means that a newer read of the scope is stored. Nothing was changed.
+var ErrOlder = errors.New("a newer read of this is stored")
+
 // Replace makes a lookup table, or one scope of it, equal to a snapshot, and logs the differences. A snapshot that is
-// not newer than the last one is stale: nothing changes and every row of it counts as such.
+// not newer than the last one is stale: nothing changes and every row of it counts as such; a part of a scope is refused
+// with [ErrOlder], since whoever reads in parts has to begin again.
 func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, s *Snapshot) (Result, error) {
 	var res Result
 	definition, ok := lookupByName(s.Table)
@@ -95,6 +103,9 @@ func (s *Snapshot) check(l *Lookup) error {
 	if (l.Scope == "") != (s.Scope == "") {
 		return fmt.Errorf("scope is %q, the table's scope column %q", s.Scope, l.Scope)
 	}
+	if s.Range != nil && l.Range == "" {
+		return errors.New("the table has no ranges")
+	}
 	for _, row := range s.Rows {
 		if row.lookup() != s.Table {
 			return fmt.Errorf("row of %s", row.lookup())
@@ -129,6 +140,9 @@ returning true`, a.portal, s.Table, s.Scope, stored(s.ReadAt)).
 		})
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return res, err
+	}
+	if stale && s.Range != nil {
+		return res, ErrOlder
 	}
 	if stale {
 		res.Stale = len(s.Rows)
@@ -166,7 +180,10 @@ func replaceSQL(s *Snapshot, l *Lookup, store bool) string {
 	table := ident(s.Schema, s.Table)
 	scope := "$2::text = ''"
 	if l.Scope != "" {
-		scope = "t." + ident(l.Scope) + " = $2::text"
+		scope = "t." + ident(l.Scope) + " = $2::text::" + l.kind(l.Scope)
+	}
+	if s.Range != nil {
+		scope += fmt.Sprintf(" and t.%[1]s > %[2]d and t.%[1]s <= %[3]d", ident(l.Range), s.Range.After, s.Range.UpTo)
 	}
 	match := func(x, y string) string {
 		return list(l.Key, " and ", func(k string) string { return x + "." + ident(k) + " = " + y + "." + ident(k) })
@@ -228,6 +245,17 @@ cross join lateral (
 ) d
 where to_jsonb(o) is distinct from to_jsonb(n)
 order by ` + list(l.Key, ", ", func(k string) string { return "coalesce(n." + ident(k) + ", o." + ident(k) + ")" })
+}
+
+// kind is the type of a column.
+func (l *Lookup) kind(column string) string {
+	for _, c := range l.columns {
+		if c.name == column {
+			kind, _, _ := strings.Cut(c.sql, " ")
+			return kind
+		}
+	}
+	return "text"
 }
 
 // list renders every item and joins the results.

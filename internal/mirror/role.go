@@ -100,7 +100,7 @@ func grantSQL(schema, role string) string {
 	for _, table := range []string{"accounts", "objects", "columns", "changes", "change_counter"} {
 		fmt.Fprintf(&b, "grant select on hubpg.%s to %s;\n", table, r)
 	}
-	for _, view := range []string{"status", "quota"} {
+	for _, view := range []string{"status", "quota", "calls"} {
 		fmt.Fprintf(&b, "do $$ begin if to_regclass('hubpg.%[1]s') is not null then grant select on hubpg.%[1]s to %[2]s; end if; end $$;\n", view, r)
 	}
 	return b.String()

@@ -27,6 +27,14 @@ type Report struct {
 	Feeds  []Feed    `json:"feeds,omitempty"`
 	Newest int64     `json:"newest_change"` // sequence number of the newest row of hubpg.changes
 	Tables []Table   `json:"tables"`
+	Lanes  []Lane    `json:"lanes,omitempty"` // by name
+}
+
+// Lane is what one kind of lane has cost, over all tables.
+type Lane struct {
+	Name  string `json:"lane"`
+	Calls int64  `json:"calls"`       // to HubSpot, since the database was new
+	Today int64  `json:"calls_today"` // on the last day on which any lane made one, in the account's time zone
 }
 
 // Table is the state of one mirrored table.
@@ -47,6 +55,9 @@ type Table struct {
 	Hint     string     `json:"hint,omitempty"`
 	ErrorAt  *time.Time `json:"error_at,omitempty"`
 
+	HubSpotRows *int64           `json:"hubspot_rows,omitempty"` // what HubSpot counted at the last look
+	Calls       map[string]int64 `json:"calls,omitempty"`        // to HubSpot, by lane
+
 	waitsFor string // a table without which this one cannot be filled, and which cannot be filled itself
 }
 
@@ -54,7 +65,7 @@ type Table struct {
 const selectTables = `
 select s.schema_name, s.table_name, s.kind, s.phase, s.rows, s.expected_rows, (s.progress / 100)::float8,
        extract(epoch from s.eta)::float8, extract(epoch from s.lag)::float8, s.verified_at,
-       coalesce(s.last_error, ''), coalesce(s.hint, ''), s.error_at, s.rows_sending, s.rows_sent, coalesce(ends.stuck, '')
+       coalesce(s.last_error, ''), coalesce(s.hint, ''), s.error_at, s.rows_sending, s.rows_sent, s.hubspot_rows, coalesce(s.calls, '{}'), coalesce(ends.stuck, '')
 from hubpg.status s
 left join lateral (
     select min(e.table_name) as stuck
@@ -65,6 +76,21 @@ left join lateral (
 ) ends on true
 order by s.schema_name, array_position(array['object', 'association', 'lookup'], s.kind), s.table_name`
 
+const selectLanes = `
+select c.lane, sum(c.total)::bigint, coalesce(sum(c.today) filter (where c.day = l.day), 0)::bigint
+from hubpg.calls c
+join (select portal_id, max(day) as day from hubpg.calls group by portal_id) l using (portal_id)
+group by c.lane
+order by c.lane`
+
+// spent is how many calls the table has cost.
+func (t *Table) spent() (n int64) {
+	for _, calls := range t.Calls {
+		n += calls
+	}
+	return n
+}
+
 // Read reads the report. It returns [ErrNoSchema] where hubpg has never run.
 func Read(ctx context.Context, q Querier) (*Report, error) {
 	rows, err := q.Query(ctx, selectTables)
@@ -74,7 +100,7 @@ func Read(ctx context.Context, q Querier) (*Report, error) {
 	r := &Report{At: time.Now().UTC()}
 	r.Tables, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Table, err error) {
 		err = row.Scan(&t.Schema, &t.Name, &t.Kind, &t.Phase, &t.Rows, &t.Expected, &t.Progress,
-			&t.ETA, &t.Lag, &t.Verified, &t.Error, &t.Hint, &t.ErrorAt, &t.Sending, &t.Sent, &t.waitsFor)
+			&t.ETA, &t.Lag, &t.Verified, &t.Error, &t.Hint, &t.ErrorAt, &t.Sending, &t.Sent, &t.HubSpotRows, &t.Calls, &t.waitsFor)
 		if t.waitsFor != "" && t.Hint == "" {
 			t.Hint = "waits until " + t.waitsFor + " can be read"
 		}
@@ -87,6 +113,12 @@ func Read(ctx context.Context, q Querier) (*Report, error) {
 		return nil, err
 	}
 	if err := q.QueryRow(ctx, "select last from hubpg.change_counter").Scan(&r.Newest); err != nil {
+		return nil, readError(err)
+	}
+	if rows, err = q.Query(ctx, selectLanes); err != nil {
+		return nil, readError(err)
+	}
+	if r.Lanes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Lane]); err != nil {
 		return nil, readError(err)
 	}
 	r.Ready, r.Reason = judge(r.Tables)

@@ -34,6 +34,10 @@ values (1, 'quotes', 'object', '0-14', 'quotes', 'quote', 'degraded', 'scope <mi
 insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singular, phase, from_table, to_table)
 values (1, 'contacts_quotes', 'association', '0-1:0-14', 'contacts/quotes', 'contact_quote', 'new', 'contacts', 'quotes')`
 
+const calls = `
+insert into hubpg.lane_calls (portal_id, table_name, lane, day, today, total)
+values (1, 'contacts', 'follow', current_date, 7, 40), (1, 'contacts', 'ids', current_date - 1, 5, 5), (1, '', 'schema', current_date, 2, 9)`
+
 func database(t *testing.T, statements ...string) *pgxpool.Pool {
 	t.Helper()
 	pool := pgtest.Migrated(t, migrations.Up).Pool(t)
@@ -58,7 +62,7 @@ func get(t *testing.T, db status.Database, path string) (int, string) {
 
 func TestReportShowsProgressLagAndRemedy(t *testing.T) {
 	t.Parallel()
-	r, err := status.Read(t.Context(), database(t, account, unfinished, degraded))
+	r, err := status.Read(t.Context(), database(t, account, unfinished, degraded, calls))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,11 +83,16 @@ func TestReportShowsProgressLagAndRemedy(t *testing.T) {
 	if q := byName["quotes"]; q.Error == "" || q.Hint != "add the scope" {
 		t.Errorf("quotes: %+v", q)
 	}
+	if c := byName["contacts"].Calls; c["follow"] != 40 || c["ids"] != 5 || byName["deals"].Calls["follow"] != 0 {
+		t.Errorf("calls of contacts: %v", c)
+	}
 	var text strings.Builder
 	if err := r.WriteTable(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"hubspot.deals", "20%", "40s", "add the scope", "not ready: table deals"} {
+	for _, want := range []string{"hubspot.deals", "20%", "40s", "add the scope", "not ready: table deals",
+		"by lane: follow 40 (7 today), ids 5 (0 today), schema 9 (2 today)", " 45 ",
+	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())
 		}

@@ -13,10 +13,10 @@ import (
 // WriteTable prints the report for people.
 func (r *Report) WriteTable(w io.Writer) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "TABLE\tPHASE\tROWS\tPROGRESS\tLAG\tETA\tPROBLEM")
+	fmt.Fprintln(out, "TABLE\tPHASE\tROWS\tPROGRESS\tLAG\tETA\tCALLS\tPROBLEM")
 	for _, t := range r.Tables {
-		fmt.Fprintf(out, "%s.%s\t%s\t%d\t%s\t%s\t%s\t%s\n",
-			t.Schema, t.Name, t.Phase, t.Rows, percent(t.Progress), span(t.Lag), span(t.ETA), oneLine(t.Error))
+		fmt.Fprintf(out, "%s.%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n",
+			t.Schema, t.Name, t.Phase, t.Rows, percent(t.Progress), span(t.Lag), span(t.ETA), t.spent(), oneLine(t.Error))
 	}
 	if err := out.Flush(); err != nil {
 		return err
@@ -34,6 +34,15 @@ func (r *Report) WriteTable(w io.Writer) error {
 			if _, err := fmt.Fprintf(w, "%s.%s: %s\n", t.Schema, t.Name, t.Hint); err != nil {
 				return err
 			}
+		}
+	}
+	if len(r.Lanes) > 0 {
+		lanes := make([]string, len(r.Lanes))
+		for i, l := range r.Lanes {
+			lanes[i] = fmt.Sprintf("%s %d (%d today)", l.Name, l.Calls, l.Today)
+		}
+		if _, err := fmt.Fprintf(w, "calls to HubSpot by lane: %s\n", strings.Join(lanes, ", ")); err != nil {
+			return err
 		}
 	}
 	verdict := "ready"

@@ -18,6 +18,7 @@ type Metrics struct {
 	callSeconds *prometheus.HistogramVec
 	steps       *prometheus.CounterVec
 	stepRows    *prometheus.CounterVec
+	stepCalls   *prometheus.CounterVec
 	stepSeconds *prometheus.HistogramVec
 }
 
@@ -43,6 +44,10 @@ func New(version string, sources Sources) *Metrics {
 			Name: "hubpg_lane_rows_total",
 			Help: "Rows that a lane found new or different. Zero for the follow lane over a busy day means that changes are missed.",
 		}, []string{"lane"}),
+		stepCalls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hubpg_lane_calls_total",
+			Help: "Calls to HubSpot that this process has made for a lane. A lane that takes most of the daily quota: raise hubspot.share, or see hubpg.calls for the table that it is spent on.",
+		}, []string{"lane"}),
 		stepSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "hubpg_lane_step_seconds",
 			Help:    "Duration of a lane's step. Steps are bounded; over a minute means waiting for quota or for Postgres.",
@@ -54,7 +59,7 @@ func New(version string, sources Sources) *Metrics {
 		Help:        "Always 1; the version is a label. Several versions at once mean a half-finished upgrade.",
 		ConstLabels: prometheus.Labels{"version": version},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(m.calls, m.callSeconds, m.steps, m.stepRows, m.stepSeconds, build, newSnapshots(sources),
+	m.registry.MustRegister(m.calls, m.callSeconds, m.steps, m.stepRows, m.stepCalls, m.stepSeconds, build, newSnapshots(sources),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(newFeeds(sources))
 	return m
@@ -77,6 +82,7 @@ func (m *Metrics) ObserveCall(c Call) {
 type Step struct {
 	Lane   string
 	Rows   int // new or different
+	Calls  int // to HubSpot
 	Took   time.Duration
 	Failed bool
 }
@@ -89,6 +95,7 @@ func (m *Metrics) ObserveStep(s Step) {
 	}
 	m.steps.WithLabelValues(s.Lane, outcome).Inc()
 	m.stepRows.WithLabelValues(s.Lane).Add(float64(s.Rows))
+	m.stepCalls.WithLabelValues(s.Lane).Add(float64(s.Calls))
 	m.stepSeconds.WithLabelValues(s.Lane).Observe(s.Took.Seconds())
 }
 

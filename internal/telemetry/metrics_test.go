@@ -53,13 +53,14 @@ func TestScrapeShowsWhatTheSourcesSay(t *testing.T) {
 	t.Parallel()
 	m := telemetry.New("v1", full())
 	m.ObserveCall(telemetry.Call{Family: "search", Class: "fresh", Status: 429, Took: time.Second})
-	m.ObserveStep(telemetry.Step{Lane: "follow", Rows: 4, Took: time.Second, Failed: true})
+	m.ObserveStep(telemetry.Step{Lane: "follow", Rows: 4, Calls: 3, Took: time.Second, Failed: true})
 	got := scrape(t, m)
 	for _, want := range []string{
 		`hubpg_build_info{version="v1"} 1`,
 		`hubpg_hubspot_calls_total{class="fresh",family="search",status="429"} 1`,
 		`hubpg_lane_steps_total{lane="follow",outcome="error"} 1`,
 		`hubpg_lane_rows_total{lane="follow"} 4`,
+		`hubpg_lane_calls_total{lane="follow"} 3`,
 		`hubpg_proxy_sessions 3`,
 		`hubpg_proxy_log_position 42`,
 		`hubpg_proxy_ended_sessions_total{where="clean"} 5`,

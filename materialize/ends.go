@@ -1,0 +1,45 @@
+package materialize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+)
+
+// endError says that a pair cannot be filled, because one of its ends cannot be read. Its remedy is the end's.
+type endError struct{ end, reason, hint string }
+
+func (e *endError) Error() string {
+	return fmt.Sprintf("waits for %s, which cannot be read: %s", e.end, e.reason)
+}
+
+// hint is the next step for whoever sees the error.
+func hint(err error) string {
+	if e, ok := errors.AsType[*endError](err); ok {
+		return e.hint
+	}
+	return hubapi.Hint(err)
+}
+
+// stuck returns an [endError] if an end of the pair cannot be read, for as long as nobody acts.
+func (s *step) stuck(ctx context.Context, pair *catalog.Pair) error {
+	var e endError
+	err := s.e.cfg.Pool.QueryRow(ctx, `
+select table_name, coalesce(last_error, phase), coalesce(hint, 'see ' || table_name || ' in hubpg.status')
+from hubpg.objects
+where portal_id = $1 and table_name in ($2, $3) and phase in ('degraded', 'gone')
+order by table_name
+limit 1`, s.args.Portal, pair.A.Name, pair.B.Name).Scan(&e.end, &e.reason, &e.hint)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at the ends of %s: %w", pair.Name, err)
+	}
+	return &e
+}
