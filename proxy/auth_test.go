@@ -214,6 +214,106 @@ func TestTLSCanBeRequired(t *testing.T) {
 	}
 }
 
+func TestCertificatesOfClientsAreAskedForWhereConfigured(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	known, knownKey := issue(t, dir, "known")
+	stranger, strangerKey := issue(t, dir, "stranger")
+	socket := t.TempDir()
+	r := newRig(t, nil, func(c *proxy.Config) {
+		c.TLS.CertFile, c.TLS.KeyFile = issue(t, dir, "proxy")
+		c.TLS.ClientCAFile, c.Socket = known, socket
+	})
+	with := func(cert, key string) string {
+		return r.url("sslmode=require", "sslcert="+cert, "sslkey="+key)
+	}
+	if got := value[int32](t, open(t, with(known, knownKey), nil), "select 1"); got != 1 {
+		t.Errorf("got %d", got)
+	}
+	psql(t, with(known, knownKey), "select 2", "2")
+	if _, err := pgconn.Connect(deadline(t), r.url("sslmode=require")); !isCode(err, "28000") || !strings.Contains(err.Error(), "valid client certificate") {
+		t.Errorf("no certificate: %v", err)
+	}
+	if _, err := pgconn.Connect(deadline(t), r.url("sslmode=disable")); !isCode(err, "28000") {
+		t.Errorf("no TLS: %v", err)
+	}
+	if _, err := pgconn.Connect(deadline(t), with(stranger, strangerKey)); err == nil {
+		t.Error("a certificate of another authority was accepted")
+	}
+	// A cancel request shows none and needs none: its key is the proof.
+	conn := open(t, with(known, knownKey), nil)
+	if err := conn.PgConn().CancelRequest(deadline(t)); err != nil {
+		t.Errorf("cancel: %v", err)
+	}
+	local := fmt.Sprintf("host=%s port=%d user=hubpg_owner dbname=%s", socket, r.server.Addr().(*net.TCPAddr).Port, r.db.Name)
+	if got := value[int32](t, open(t, local, nil), "select 3"); got != 3 {
+		t.Errorf("through the socket: got %d", got)
+	}
+}
+
+func TestEverySSLModeOfLibpqWorks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other, _ := issue(t, dir, "other")
+	var ca string
+	secure := newRig(t, nil, func(c *proxy.Config) {
+		c.TLS.CertFile, c.TLS.KeyFile = issue(t, dir, "proxy")
+		ca = c.TLS.CertFile
+	})
+	plain := newRig(t, secure.db, nil)
+	path, err := osexec.LookPath("psql")
+	if err != nil {
+		t.Skip("no psql in PATH")
+	}
+	for _, c := range []struct {
+		r        *rig
+		mode, ca string
+		tls, ok  bool
+	}{
+		{secure, "disable", ca, false, true},
+		{secure, "allow", ca, false, true},
+		{secure, "prefer", ca, true, true},
+		{secure, "require", ca, true, true},
+		{secure, "verify-ca", ca, true, true},
+		{secure, "verify-full", ca, true, true},
+		{secure, "verify-ca", other, true, false},
+		{plain, "disable", "", false, true},
+		{plain, "prefer", "", false, true},
+		{plain, "require", "", false, false},
+	} {
+		params := []string{"sslmode=" + c.mode}
+		if c.ca != "" {
+			params = append(params, "sslrootcert="+c.ca)
+		}
+		cmd := osexec.CommandContext(deadline(t), path, "-X", c.r.url(params...))
+		cmd.Stdin = strings.NewReader("\\conninfo\n")
+		out, err := cmd.CombinedOutput()
+		if (err == nil) != c.ok || c.ok && strings.Contains(string(out), "SSL connection") != c.tls {
+			t.Errorf("sslmode=%s: %v: %s", c.mode, err, out)
+		}
+	}
+}
+
+func TestGSSEncryptionIsRefusedAsByPostgresWithoutIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, nil)
+	conn := r.dial()
+	if _, err := conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 48}); err != nil {
+		t.Fatalf("write: %v", err)
+	}
+	answer := make([]byte, 1)
+	if _, err := io.ReadFull(conn, answer); err != nil || answer[0] != 'N' {
+		t.Fatalf("answered %q, %v", answer, err)
+	}
+	// The same connection goes on without.
+	if _, err := conn.Write(startup("user", "hubpg_owner", "database", r.db.Name)); err != nil {
+		t.Fatalf("write: %v", err)
+	}
+	if _, err := io.ReadFull(conn, answer); err != nil || answer[0] != 'R' {
+		t.Errorf("then %q, %v", answer, err)
+	}
+}
+
 func TestPlainTextAfterATLSRequestIsNotTakenForTheSession(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, func(c *proxy.Config) {

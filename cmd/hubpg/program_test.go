@@ -49,6 +49,7 @@ type result struct {
 type running struct {
 	stdout, stderr buffer
 	interrupt      context.CancelFunc
+	hangup         chan struct{}
 	done           chan int
 }
 
@@ -56,8 +57,8 @@ type running struct {
 func start(t *testing.T, env map[string]string, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{interrupt: cancel, done: make(chan int, 1)}
-	p := &Program{Stdout: &r.stdout, Stderr: &r.stderr, LookupEnv: func(name string) (string, bool) {
+	r := &running{interrupt: cancel, hangup: make(chan struct{}), done: make(chan int, 1)}
+	p := &Program{Stdout: &r.stdout, Stderr: &r.stderr, Hangup: r.hangup, LookupEnv: func(name string) (string, bool) {
 		text, ok := env[name]
 		return text, ok
 	}}

@@ -177,6 +177,15 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"schema":          {args: []string{"--schema", "hubpg"}, want: "schema"},
 		"listen":          {args: []string{"--proxy-listen", "6543"}, want: "proxy.listen"},
 		"half tls":        {args: []string{"--proxy-tls-cert", "x.pem"}, want: "proxy.tls_cert"},
+		"auth":            {args: []string{"--proxy-auth", "magic"}, want: "proxy.auth (--proxy-auth)"},
+		"auth plain":      {args: []string{"--proxy-auth", "password"}, want: "inside TLS only"},
+		"auth unread":     {change: map[string]string{"HUBPG_PROXY_AUTH_QUERY": "select 1"}, want: "verifiers are not read with auto"},
+		"no tls":          {args: []string{"--proxy-tls-required"}, want: "proxy.tls_required (--proxy-tls-required)"},
+		"no tls for ca":   {args: []string{"--proxy-tls-client-ca", "x.pem"}, want: "proxy.tls_client_ca"},
+		"socket":          {args: []string{"--proxy-socket", "/does/not/exist"}, want: "proxy.socket"},
+		"cap":             {args: []string{"--proxy-max-sessions-per-role", "-1"}, want: "proxy.max_sessions_per_role"},
+		"cap in words":    {args: []string{"--proxy-max-sessions", "many"}, want: "not a whole number"},
+		"take over":       {args: []string{"--take-over=perhaps"}, want: "neither true nor false"},
 		"notify":          {args: []string{"--notify", "sometimes"}, want: "notify"},
 		"deletes":         {args: []string{"--deletes", "gently"}, want: "deletes"},
 		"journal":         {args: []string{"--journal", "maybe"}, want: "journal"},
@@ -200,6 +209,12 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 	c, err := load(t, "", map[string]string{"HUBPG_DATABASE_URL": "postgres://h/d"}, "--role", "proxy")
 	if err != nil || c.Validate() != nil {
 		t.Errorf("a proxy needs no token: %v, %v", err, c.Validate())
+	}
+	c, err = load(t, "proxy:\n  max_sessions_per_role: 7\n", map[string]string{
+		"HUBPG_DATABASE_URL": "postgres://h/d", "HUBPG_PROXY_AUTH_URL": "postgres://u:hidden@h/d",
+	}, "--role", "proxy", "--proxy-auth", "scram", "--take-over")
+	if err != nil || c.Validate() != nil || !c.TakeOver || c.Proxy.MaxSessionsPerRole != 7 || c.Proxy.AuthURL.Reveal() == "" {
+		t.Errorf("settings of the proxy: %v, %+v", err, c)
 	}
 }
 
