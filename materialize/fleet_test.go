@@ -1,0 +1,429 @@
+package materialize_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"hubpg/internal/changes"
+	"hubpg/internal/pgtest"
+	"hubpg/internal/sandbox"
+	"hubpg/materialize"
+	"hubpg/migrations"
+)
+
+// fleet is a number of accounts in one database, each with a history, and the processes that keep them, which are
+// killed all the time. A history that kills, kills for all.
+type fleet struct {
+	t         *testing.T
+	cluster   *pgtest.Cluster
+	url       string // of the database
+	pool      *pgxpool.Pool
+	first     int // seed of the first account; of the others in order
+	rounds    int
+	until     time.Time // no round begins later, where it is set
+	histories []*history
+	accounts  []byte // as the processes are told
+	random    *rand.Rand
+
+	mu      sync.Mutex // guards below
+	workers []*fleetWorker
+	kills   int
+	spent   time.Duration // processor time of workers that have ended
+	killed  time.Time     // when the last was killed
+	lost    error         // why a worker ended by itself
+
+	log []changes.Change // what a reader has seen; the watcher's until it has ended
+}
+
+// history is one account of a fleet and what happens to it in each round.
+type history struct {
+	*world
+	seed   int
+	player *player
+	events [][]event
+}
+
+// fleetWorker is a process of a fleet.
+type fleetWorker struct {
+	cmd   *exec.Cmd
+	life  io.Closer     // standard input: the process ends with it
+	ended chan struct{} // closed when it has
+}
+
+const (
+	fleetWorkers  = 2
+	killPause     = 250 * time.Millisecond // between two kills at least
+	settleAtLeast = 3 * time.Second        // suspects of being gone wait for two
+	settleWithin  = 5 * time.Minute        // after the last event; only a machine that is busy with other work needs more than seconds
+)
+
+// fleetCluster starts a server of its own, because it is going to be crashed.
+func fleetCluster(t *testing.T) *pgtest.Cluster {
+	t.Helper()
+	cluster, err := pgtest.Start(t.Context(), pgtest.ClusterConfig{
+		Dir: pgtest.Dir(t), Settings: map[string]string{"max_connections": "400"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.Kill() })
+	return cluster
+}
+
+// newFleet makes a database with accounts for so many histories.
+func newFleet(t *testing.T, cluster *pgtest.Cluster, first, histories int) *fleet {
+	t.Helper()
+	name := fmt.Sprint("fleet_", first)
+	f := &fleet{
+		t: t, cluster: cluster, url: cluster.URL(name), random: rand.New(rand.NewPCG(uint64(first), 7)),
+		first: first, rounds: (histories + perFleet - 1) / perFleet,
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("again: HUBPG_SEED=%d HUBPG_HISTORIES=%d go test -race ./materialize -run '^TestHistoriesOfKilledProcessesConverge$'",
+				first, histories)
+		}
+	})
+	admin, err := pgx.Connect(t.Context(), cluster.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = admin.Exec(t.Context(), "create database "+pgx.Identifier{name}.Sanitize())
+	_ = admin.Close(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), f.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = migrations.Up(t.Context(), conn)
+	_ = conn.Close(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.pool, err = pgxpool.New(t.Context(), sized(f.url, 8)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.pool.Close)
+	var accounts []childAccount
+	for i := range min(perFleet, histories) {
+		h, account := f.history(int64(i+1), first+i)
+		f.histories = append(f.histories, h)
+		accounts = append(accounts, account)
+	}
+	if f.accounts, err = json.Marshal(accounts); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// history makes an account. Each fourth is kept by the follow and archived lanes alone, so that no sweep can rescue
+// what they lose; each third is an app's whose token expires; each fifth keeps deleted records.
+func (f *fleet) history(portal int64, seed int) (*history, childAccount) {
+	hub := sandbox.New(sandbox.Config{
+		Seed: int64(seed), PortalID: portal, Contacts: 20, Quiet: true,
+		IndexLag: time.Duration(seed%4) * 300 * time.Millisecond, Disorder: seed%2 == 0,
+	})
+	api := httptest.NewServer(hub)
+	f.t.Cleanup(api.Close)
+	schema := fmt.Sprint("hubspot_", portal)
+	h := &history{
+		world: &world{t: f.t, hub: hub, url: api.URL, in: schema, pool: f.pool},
+		seed:  seed, player: newPlayer(hub, api.URL),
+	}
+	account := childAccount{
+		URL: api.URL, Schema: schema, Objects: []string{"contacts", "companies", "boats"}, Soft: seed%5 == 4,
+		Pace: materialize.Pace{
+			Busy: 100 * time.Millisecond, Idle: time.Second, Overlap: 3 * time.Second, Trailing: 2 * time.Second,
+			Schema: 1500 * time.Millisecond, Archived: time.Second, IDs: 1500 * time.Millisecond, Pairs: 2 * time.Second,
+			Pending: 300 * time.Millisecond, Retry: time.Second, Step: 3 * time.Second,
+		},
+	}
+	kinds := anything
+	if seed%4 == 3 {
+		kinds = followed
+		account.Pace.Trailing, account.Pace.IDs, account.Pace.Pairs = time.Hour, time.Hour, time.Hour
+	}
+	if seed%3 == 1 {
+		var err error
+		if account.Refresh, err = hub.Install(sandbox.DefaultClientID); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	for round := range f.rounds {
+		h.events = append(h.events, histories(slices.Concat(kinds, disasters), 10, 30).Example(seed+round*1_000_003))
+	}
+	return h, account
+}
+
+// launch starts a worker. The caller holds the lock.
+func (f *fleet) launch() (*fleetWorker, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	w := &fleetWorker{cmd: exec.Command(self), ended: make(chan struct{})}
+	w.cmd.Env = append(os.Environ(), childDatabase+"="+sized(f.url, 24+len(f.histories)), childFleet+"="+string(f.accounts))
+	w.cmd.Stderr = os.Stderr
+	if w.life, err = w.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := w.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { // ends with the process
+		defer close(w.ended)
+		_ = w.cmd.Wait()
+	}()
+	return w, nil
+}
+
+// end kills a worker and notes when it had ended already. The caller holds the lock.
+func (f *fleet) end(w *fleetWorker) {
+	select {
+	case <-w.ended:
+		f.lost = fmt.Errorf("a worker ended by itself: %s", w.cmd.ProcessState)
+	default:
+	}
+	_ = w.cmd.Process.Kill()
+	<-w.ended
+	_ = w.life.Close()
+	f.spent += w.cmd.ProcessState.UserTime() + w.cmd.ProcessState.SystemTime()
+}
+
+// begin starts the workers.
+func (f *fleet) begin() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range fleetWorkers {
+		w, err := f.launch()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		f.workers = append(f.workers, w)
+	}
+}
+
+// strike kills a worker and starts another, unless it has just done so.
+func (f *fleet) strike() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.killed) < killPause {
+		return nil
+	}
+	i := f.random.IntN(len(f.workers))
+	f.end(f.workers[i])
+	w, err := f.launch()
+	if err != nil {
+		return err
+	}
+	f.workers[i] = w
+	f.kills++
+	f.killed = time.Now()
+	return nil
+}
+
+// finish ends the workers for good.
+func (f *fleet) finish() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.workers {
+		f.end(w)
+	}
+	f.workers = nil
+	if f.lost != nil {
+		f.t.Error(f.lost)
+	}
+}
+
+// play lets a part of a round happen to every account, all at once.
+func (f *fleet) play(round int, part func(events []event) []event) {
+	f.t.Helper()
+	var g errgroup.Group
+	for _, h := range f.histories {
+		g.Go(func() error {
+			for i, e := range part(h.events[round]) {
+				var err error
+				if slices.Contains(disasters, e.kind) {
+					err = f.strike()
+				} else {
+					err = h.player.do(e)
+				}
+				if err != nil {
+					return fmt.Errorf("seed %d, round %d, event %d, %s: %w", h.seed, round, i, e.kind, err)
+				}
+				time.Sleep(time.Duration(e.value%100) * time.Millisecond)
+			}
+			h.player.peace()
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// watch reads the change log until ctx ends, as an application would. It never sees a number twice, or smaller than one
+// before, and no number is missing that comes later.
+func (f *fleet) watch(ctx context.Context) error {
+	seq := int64(0)
+	for ctx.Err() == nil {
+		list, err := changes.Read(ctx, f.pool, seq, 500)
+		for i := range list {
+			if list[i].Seq != seq+1 {
+				return fmt.Errorf("a reader that has seen change %d was given %d next", seq, list[i].Seq)
+			}
+			seq = list[i].Seq
+		}
+		f.log = append(f.log, list...)
+		if err != nil || len(list) == 0 {
+			time.Sleep(10 * time.Millisecond) // nothing new, or Postgres is away
+		}
+	}
+	return nil
+}
+
+// filled waits until every account has been read once.
+func (f *fleet) filled() {
+	f.t.Helper()
+	eventually(f.t, settleWithin, func() string {
+		var n int
+		if err := f.pool.QueryRow(f.t.Context(), `
+select count(*)
+from hubpg.objects
+where table_name in ('contacts', 'companies') and phase = 'live'`).Scan(&n); err != nil {
+			return err.Error()
+		}
+		if n < 2*len(f.histories) {
+			return fmt.Sprintf("%d of %d tables are live", n, 2*len(f.histories))
+		}
+		return ""
+	})
+}
+
+// settle waits until every account is as its history has left it.
+func (f *fleet) settle(round int) {
+	f.t.Helper()
+	open := slices.Clone(f.histories)
+	time.Sleep(settleAtLeast)
+	for deadline := time.Now().Add(settleWithin); ; time.Sleep(500 * time.Millisecond) {
+		problem := ""
+		open = slices.DeleteFunc(open, func(h *history) bool {
+			d := h.problem()
+			if d != "" {
+				problem += fmt.Sprintf("\nseed %d: %s", h.seed, d)
+			}
+			return d == ""
+		})
+		if problem == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			f.t.Fatalf("%s after the last event of round %d:%s", settleWithin, round, problem)
+		}
+	}
+}
+
+// problem says in what the tables are not as HubSpot has it.
+func (h *history) problem() string {
+	tables := []string{"contacts", "companies", "contacts_companies"}
+	if h.player.boats != "" {
+		tables = append(tables, "boats")
+	}
+	var live int
+	if err := h.pool.QueryRow(context.Background(), `
+select count(*)
+from hubpg.objects
+join hubpg.accounts using (portal_id)
+where schema_name = $1 and phase = 'live' and table_name = any ($2)`, h.in, tables).Scan(&live); err != nil {
+		return err.Error()
+	}
+	if live < len(tables) {
+		return fmt.Sprintf("%d of the tables %v are live", live, tables)
+	}
+	for _, table := range []string{"contacts", "companies"} { // which costs less than to compare them
+		var n int
+		if err := h.pool.QueryRow(context.Background(), `
+select row_count
+from hubpg.objects
+join hubpg.accounts using (portal_id)
+where schema_name = $1 and table_name = $2`, h.in, table).Scan(&n); err != nil {
+			return err.Error()
+		}
+		if want := h.hub.Count(table); n != want {
+			return fmt.Sprintf("%s has %d rows of %d", table, n, want)
+		}
+	}
+	if d := h.difference(); d != "" {
+		return d
+	}
+	return h.edgeDifference()
+}
+
+// replay compares the tables with what the change log makes of empty ones.
+func (f *fleet) replay(round int) {
+	f.t.Helper()
+	ctx := f.t.Context()
+	tx, err := f.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	whole, err := wholeLog(ctx, tx)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, h := range f.histories {
+		cat, err := h.loadCatalog(ctx, tx)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if d := h.replayedDifference(ctx, tx, cat, whole); d != "" {
+			f.t.Fatalf("seed %d, round %d: %s", h.seed, round, d)
+		}
+	}
+}
+
+// wholeLog reads the change log from the beginning.
+func wholeLog(ctx context.Context, q changes.Querier) (whole []changes.Change, err error) {
+	for {
+		list, err := changes.Read(ctx, q, int64(len(whole)), 1000)
+		if err != nil || len(list) == 0 {
+			return whole, err
+		}
+		for i := range list {
+			if whole = append(whole, list[i]); list[i].Seq != int64(len(whole)) {
+				return nil, fmt.Errorf("change %d stands in place %d", list[i].Seq, len(whole))
+			}
+		}
+	}
+}
+
+// sameLog compares the log with what its reader has seen in the course of time.
+func (f *fleet) sameLog() {
+	f.t.Helper()
+	whole, err := wholeLog(f.t.Context(), f.pool)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for i, c := range f.log {
+		if w := whole[i]; w.RecordID != c.RecordID || w.Op != c.Op || w.Schema != c.Schema || w.Table != c.Table {
+			f.t.Fatalf("a reader was given %+v as change %d, which is %+v", c, i+1, w)
+		}
+	}
+}
