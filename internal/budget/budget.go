@@ -32,8 +32,10 @@ type Config struct {
 	Unlimited bool
 }
 
-// The guards of windows of one second and of ten. The first makes 4 searches a second of 5. The second costs 4 % of the
-// limit: with 250 ms, two calls of ten thousand arrived over it on a busy machine (TestHostileAccountIsReadRightWithinItsLimits).
+// The guards of windows of one second and of ten. The first makes 4 searches a second of 5. The second leaves 96.2 % of the
+// limit: with 250 ms, two calls of ten thousand arrived over it on a busy machine. All of what is left is used, by any
+// number of processes: 18.27 calls a second of 19 in 10,000 on an account where one in ten fails
+// (TestHostileAccountIsReadRightWithinItsLimits).
 const (
 	DefaultGuard     = 250 * time.Millisecond
 	DefaultLongGuard = 400 * time.Millisecond
@@ -317,6 +319,10 @@ func (b *Budget) Observe(family string, status int, header http.Header, policy s
 	}
 	r := reactionTo(policy, bucket)
 	b.refused[r.policy]++
+	if bucket == burstBucket && contradicted(r, header) {
+		b.mu.Unlock()
+		return
+	}
 	b.learned[bucket].react(r, time.Now())
 	b.mu.Unlock()
 	if r.pause > 0 {

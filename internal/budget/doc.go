@@ -23,7 +23,7 @@
 // it to the most urgent; once served it hands the lead on.
 //
 // Each refusal has its own reaction. SECONDLY (search): half the pace for 10 s. TEN_SECONDLY_ROLLING: the limit pauses
-// for half its window, then runs at half pace for 20 s. DAILY: every call fails with [ExhaustedError] until midnight in
+// for half its window, then runs at half pace for 20 s, unless the refusal's own headers say that the window has room. DAILY: every call fails with [ExhaustedError] until midnight in
 // the account's time zone, or for an hour, whichever comes first, so that a wrong time zone heals.
 //
 // What a load will cost is told beforehand by [Config.Forecast]. HubSpot's usage endpoint, which knows what other apps

@@ -2,27 +2,36 @@ package budget
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
 
 // NewInMemory returns a Budget whose ledger is memory, for tests of the queue in simulated time.
 func NewInMemory(cfg Config) (*Budget, *Memory) {
-	m := &Memory{limits: make(map[string]limit)}
-	return newBudget(m, cfg), m
+	m := &Memory{rows: make(map[string]*memoryRow)}
+	return m.Budget(cfg), m
 }
 
-// Memory is a ledger for one process.
+// Memory is a ledger that does what hubpg.quota_buckets does.
 type Memory struct {
-	mu       sync.Mutex
-	limits   map[string]limit
-	free     time.Time
-	readFree time.Time
-	paused   time.Time
-	Err      error // of every reservation
-	Asked    int
-	day      dayEntry
+	mu    sync.Mutex
+	rows  map[string]*memoryRow
+	Delay time.Duration // of every answer
+	Err   error         // of every reservation
+	Asked int
+	day   dayEntry
 }
+
+// memoryRow is one limit.
+type memoryRow struct {
+	limit          limit
+	free, readFree time.Time
+	paused, slow   time.Time
+}
+
+// Budget returns another process's budget over the same ledger.
+func (m *Memory) Budget(cfg Config) *Budget { return newBudget(m, cfg) }
 
 // Fail makes every reservation fail from now on.
 func (m *Memory) Fail(err error) {
@@ -35,40 +44,56 @@ func (m *Memory) open(_ context.Context, defaults []limit, _ float64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, l := range defaults {
-		m.limits[l.bucket] = l
+		if m.rows[l.bucket] == nil {
+			m.rows[l.bucket] = &memoryRow{limit: l}
+		}
 	}
 	return nil
 }
 
-func (m *Memory) reserve(_ context.Context, r reservation) (grant, error) {
+func (m *Memory) reserve(ctx context.Context, r reservation) (grant, error) {
+	if err := pause(ctx, m.Delay/2); err != nil {
+		return grant{}, err
+	}
+	g, err := m.give(r)
+	return g, errors.Join(err, pause(ctx, m.Delay/2))
+}
+
+func (m *Memory) give(r reservation) (grant, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.Asked++
 	if m.Err != nil {
 		return grant{}, m.Err
 	}
+	row, now := m.rows[r.bucket], time.Now()
 	if r.learned != nil {
-		m.limits[r.bucket] = *r.learned
+		row.limit = *r.learned
 	}
-	now := time.Now()
-	m.paused = later(m.paused, now.Add(r.pause))
-	l := m.limits[r.bucket]
-	callStep := (l.window + r.guard) / time.Duration(l.calls)
-	step := callStep
-	first := later(later(now, m.free), m.paused)
+	row.paused, row.slow = later(row.paused, now.Add(r.pause)), later(row.slow, now.Add(r.slow))
+	callStep := (row.limit.window + r.guard) / time.Duration(row.limit.calls)
+	if row.slow.After(now) {
+		callStep *= 2
+	}
+	step, callFree := callStep, later(later(now, row.paused), row.free)
+	first := callFree
 	if r.reads {
 		step = time.Duration(float64(callStep) / r.share)
-		first = later(first, m.readFree)
+		first = later(callFree, row.readFree)
 	}
-	g := grant{first: first.Sub(now), step: step, limit: l.calls, window: l.window}
+	g := grant{
+		first: first.Sub(now), step: step, limit: row.limit.calls, window: row.limit.window,
+		pause: max(0, row.paused.Sub(now)), slow: max(0, row.slow.Sub(now)),
+	}
 	for g.calls < r.want && !first.Add(time.Duration(g.calls)*step).After(now.Add(r.horizon)) {
 		g.calls++
 	}
 	if g.calls > 0 {
+		row.free = first.Add(time.Duration(g.calls) * callStep)
 		if r.reads {
-			m.readFree = first.Add(time.Duration(g.calls) * step)
+			row.free = callFree.Add(time.Duration(g.calls) * callStep)
+			row.readFree = first.Add(time.Duration(g.calls) * step)
 		}
-		m.free = later(now, m.free).Add(time.Duration(g.calls) * callStep)
 	}
 	return g, nil
 }

@@ -96,6 +96,13 @@ func reactionTo(policy, bucket string) reaction {
 	return reaction{policy: "TEN_SECONDLY_ROLLING", pause: 5 * time.Second, slow: 20 * time.Second}
 }
 
+// contradicted says that a refusal in the name of the rolling window tells, in its headers, that the window has room. It
+// was a fault of HubSpot's then: whoever was refused comes back later, and all others need not wait with them.
+func contradicted(r reaction, h http.Header) bool {
+	left, err := strconv.Atoi(h.Get("X-HubSpot-RateLimit-Remaining"))
+	return err == nil && left > 0 && r.policy == "TEN_SECONDLY_ROLLING"
+}
+
 // burstLimit reads the burst limit from the headers of an answer.
 func burstLimit(h http.Header) (limit, bool) {
 	calls, err := strconv.Atoi(h.Get("X-HubSpot-RateLimit-Max"))

@@ -38,6 +38,13 @@ func (s *stalls) add(late time.Duration) {
 	}
 }
 
+// join takes in what another process measured at the same time.
+func (s *stalls) join(worst, total time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.worst, s.total = max(s.worst, worst), max(s.total, total)
+}
+
 // most is the number of calls that a window may hold at a pace of perSecond.
 func (s *stalls) most(t *testing.T, window time.Duration, perSecond float64) int {
 	t.Helper()
