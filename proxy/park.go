@@ -146,6 +146,7 @@ func (f *front) park() (said []byte, err error) {
 		return nil, nil
 	}
 	f.server.counters.parked.Add(1)
+	f.server.roster.enter(f.session, 0)
 	said, err = f.doze()
 	f.server.counters.parked.Add(-1)
 	if err != nil {
@@ -276,6 +277,7 @@ func (f *front) relink(u *upstream) error {
 	f.dozing = false
 	f.mu.Unlock()
 	f.upstream = u
+	f.server.roster.enter(f.session, u.pid)
 	return nil
 }
 

@@ -85,6 +85,29 @@ func TestSessionsAreListedWhileTheyLast(t *testing.T) {
 	}
 }
 
+func TestAListenerWithoutABackendIsListedAsSuch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, func(c *proxy.Config) { c.ListenerIdle = 50 * time.Millisecond })
+	direct := r.db.Conn(t)
+	eventually(t, "the hub has read the log", func() bool { return r.server.Stats().HubPosition >= 0 })
+	conn := r.connect()
+	first := conn.PgConn().PID()
+	exec(t, conn, "listen hubspot_deals")
+	eventually(t, "the session is listed as listening", func() bool {
+		got := sessions(t, direct)
+		return len(got) == 1 && got[0].PID == 0 && got[0].State == "listening"
+	})
+	exec(t, conn, "begin") // which keeps the backend
+	pid := value[int32](t, conn, "select pg_backend_pid()")
+	if pid == int32(first) {
+		t.Error("the session has kept its backend")
+	}
+	eventually(t, "the session is listed with its new backend", func() bool {
+		got := sessions(t, direct)
+		return len(got) == 1 && got[0].PID == pid && got[0].State == "idle in transaction"
+	})
+}
+
 func TestTheListNeverHoldsALoginUp(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, nil)

@@ -163,7 +163,7 @@ func (s *Server) Run(ctx context.Context) error {
 		hub.Go(func() error { return s.watch.Run(work) })
 	}
 	var sessions sync.WaitGroup
-	serve := func(conn net.Conn) { sessions.Go(func() { s.serve(in, work, conn) }) }
+	serve := func(conn net.Conn) { sessions.Go(func() { s.serve(work, in, conn) }) }
 	accepting, accept := errgroup.WithContext(ctx)
 	for _, l := range s.listeners {
 		accepting.Go(func() error { return s.accept(accept, l, serve) })
@@ -210,7 +210,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, serve func(net.Conn
 }
 
 // serve takes one connection from its first byte to its end.
-func (s *Server) serve(in *entrance, work context.Context, conn net.Conn) {
+func (s *Server) serve(work context.Context, in *entrance, conn net.Conn) {
 	defer conn.Close()
 	refused, ok := s.admission.admit(conn)
 	if !ok {
@@ -221,7 +221,7 @@ func (s *Server) serve(in *entrance, work context.Context, conn net.Conn) {
 	tune(conn)
 	v := &session{server: s, client: conn, log: s.config.Logger}
 	defer v.recover()
-	v.serve(in, work, refused)
+	v.serve(work, in, refused)
 }
 
 // tune sets what both legs of a session want of TCP. Go sets TCP_NODELAY by itself.

@@ -71,7 +71,7 @@ type session struct {
 }
 
 // serve takes the connection through start-up, login and relay.
-func (v *session) serve(in *entrance, work context.Context, refused verdict) {
+func (v *session) serve(work context.Context, in *entrance, refused verdict) {
 	v.deadline = time.Now().Add(v.server.config.Limits.LoginTimeout)
 	if err := v.client.SetDeadline(v.deadline); err != nil {
 		return

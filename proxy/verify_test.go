@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"hubpg/internal/pgtest"
 	"hubpg/internal/pgwire"
@@ -86,6 +87,7 @@ func TestSCRAMIsVerifiedByTheProxy(t *testing.T) {
 	t.Run("a password that was changed is the new one at once", func(t *testing.T) { changePassword(t, secure, ca) })
 	t.Run("a server that wants something else is explained", func(t *testing.T) { wantSomethingElse(t, plain, secure) })
 	t.Run("an auth query of one's own is asked", func(t *testing.T) { askOwnQuery(t, plain) })
+	t.Run("a listener logs in again by itself", func(t *testing.T) { parkAndReturn(t, plain) })
 	t.Run("sessions of a role are counted", func(t *testing.T) { countRoles(t, secure, ca) })
 }
 
@@ -341,6 +343,17 @@ revoke all on function keep from public`)
 	}
 	if !strings.Contains(out.log.String(), "permission denied") {
 		t.Errorf("the log does not have the cause: %s", out.log.String())
+	}
+}
+
+func parkAndReturn(t *testing.T, cluster *pgtest.Cluster) {
+	v := newVerifying(t, cluster, "", false, func(c *proxy.Config) { c.Changes, c.ListenerIdle = c.AuthPool, 50*time.Millisecond })
+	eventually(t, "the hub has read the log", func() bool { return v.server.Stats().HubPosition >= 0 })
+	conn := open(t, v.as("scram", "s3cret"), nil)
+	exec(t, conn, "listen hubspot_deals")
+	eventually(t, "the backend is given back", func() bool { return v.server.Stats().Parked == 1 })
+	if got := value[string](t, conn, "select current_user::text"); got != "scram" || v.server.Stats().Attached == 0 {
+		t.Errorf("logged in again as %s, %d times", got, v.server.Stats().Attached)
 	}
 }
 
