@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -69,6 +70,8 @@ type journalState struct {
 // journal follows the webhooks journal: files of events in order, each naming records to read. The offset of a file is
 // stored together with what it names. What the journal does not say any more, the sweeps find.
 func (s *step) journal(ctx context.Context) (time.Duration, error) {
+	// HubSpot does not count these calls against the account, and that they succeed says nothing of its token.
+	ctx = hubapi.WithCount(ctx, new(atomic.Int64))
 	j := s.e.cfg.Journal.Journal(s.args.Portal)
 	st, err := s.journalState(ctx)
 	if err != nil {
@@ -81,7 +84,6 @@ func (s *step) journal(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.count.Store(0) // what the app's token may do says nothing of the account's
 	if st.troubled {
 		s.e.note(ctx, "clear failure of the journal", `
 update hubpg.feed_state

@@ -208,6 +208,9 @@ func TestJournalThatHasExpiredIsHealedBySweeps(t *testing.T) {
 		}
 		return ""
 	})
+	if hint := w.status("contacts").Hint; !strings.Contains(hint, "journal") {
+		t.Errorf("the status of contacts says %q", hint)
+	}
 	w.awaitEqual(soon, "contacts")
 	eventually(t, soon, w.edgeDifference)
 	if f := w.journalFeed(); f.state != "healing" || f.healed != nil {
@@ -215,7 +218,7 @@ func TestJournalThatHasExpiredIsHealedBySweeps(t *testing.T) {
 	}
 	w.hub.ClearFaults()
 	eventually(t, 2*time.Minute, func() string {
-		if f := w.journalFeed(); f.state != "live" || f.healed == nil || f.problem != "" {
+		if f := w.journalFeed(); f.state != "live" || f.healed == nil || f.problem != "" || w.status("contacts").Hint != "" {
 			return fmt.Sprintf("feed %+v", f)
 		}
 		return ""

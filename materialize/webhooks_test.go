@@ -488,3 +488,35 @@ from (select 'news of ' || table_name, record_id from hubpg.news
 		t.Errorf("%d changes were logged", n-changes)
 	}
 }
+
+// What is heard while a record is on its way here may be younger than what is on its way.
+func TestRecordNamedAgainWhileItIsReadIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w := hearing(t, sandbox.Config{Contacts: 40}, nil)
+	_, srv := w.receiver(nil)
+	id := w.live("contacts")[0].ID
+	name := func() {
+		body := fmt.Sprintf(`[{"portalId":%d,"subscriptionType":"contact.propertyChange","objectId":%d}]`, sandbox.DefaultPortalID, id)
+		if got := post(t, srv, "POST", body, func(req *http.Request, a string) { sign3(req, a, body, time.Now()) }); got != http.StatusNoContent {
+			t.Fatalf("status %d", got)
+		}
+	}
+	w.must(w.hub.Update("contacts", id, map[string]string{"firstname": "first"}))
+	w.hub.InjectFault(sandbox.Fault{Method: "POST", Path: "/contacts/batch/read$", Kind: sandbox.FaultSlow, Delay: 5 * time.Second, Count: 1})
+	name()
+	eventually(t, soon, func() string {
+		if n := w.count(`
+select count(*)
+from hubpg.river_job
+where state = 'running' and args ->> 'lane' = 'news' and attempted_at < now() - interval '1 second'`); n == 0 {
+			return "nothing is being read"
+		}
+		return ""
+	})
+	w.must(w.hub.Update("contacts", id, map[string]string{"firstname": "second"}))
+	name()
+	w.awaitEqual(soon, "contacts")
+	if n := w.count(`select count(*) from hubpg.changes where record_id = $1 and after ->> 'firstname' = 'first'`, id); n != 1 {
+		t.Error("the first read did not end before the second began; the test does not show what it says")
+	}
+}

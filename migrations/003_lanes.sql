@@ -179,7 +179,10 @@ select o.portal_id,
        o.settled_at,
        case when o.phase = 'live' then greatest(clock_timestamp() - o.verified_at, interval '0') end as lag,
        coalesce(a.last_error, o.last_error) as last_error,
-       coalesce(a.hint, o.hint) as hint,
+       coalesce(a.hint, o.hint, case
+           when j.healing_since is not null and o.kind <> 'lookup' then format(
+               'nothing to do: HubSpot''s journal of what happened between %s and %s was not read, sweeps make up for it', j.gap_from, j.gap_to)
+       end) as hint,
        coalesce(a.error_at, o.error_at) as error_at,
        o.error_lane,
        o.hubspot_rows,
@@ -189,6 +192,7 @@ select o.portal_id,
 from hubpg.objects o
 join hubpg.accounts a on a.portal_id = o.portal_id
 join work w on w.portal_id = o.portal_id and w.table_name = o.table_name
+left join hubpg.feed_state j on j.portal_id = o.portal_id and j.feed = 'journal'
 union all
 select b.portal_id, a.schema_name, b.table_name, b.kind, 'degraded', 0, null, null, null, null, null, null, null,
        b.last_error, b.hint, b.error_at, 'schema', null, null
