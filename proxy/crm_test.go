@@ -31,6 +31,7 @@ const crmPortal = 4711
 type crm struct {
 	*rig
 	hub    *sandbox.Server
+	hubURL string
 	writer *scribe
 	pool   *pgxpool.Pool
 	tables map[string]*catalog.Table
@@ -129,6 +130,7 @@ func newCRM(t testing.TB, change func(*proxy.Config)) *crm {
 	server := httptest.NewServer(c.hub)
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
+	c.hubURL = server.URL
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -3,9 +3,11 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +26,9 @@ import (
 const patience = 15 * time.Second
 
 func TestMain(m *testing.M) {
+	if os.Getenv(childDatabase) != "" {
+		log.Fatal(serveAsChild())
+	}
 	goleak.VerifyTestMain(pgtest.Wrap(m))
 }
 

@@ -44,6 +44,7 @@ func (s *Server) newPen(v *session) *pen {
 	if s.watch == nil || databaseOf(v) != s.watch.pool.Config().ConnConfig.Database {
 		return nil
 	}
+	s.watch.await()
 	return &pen{session: v, writer: s.config.Writer, watch: s.watch, settling: make(chan struct{}, 1)}
 }
 

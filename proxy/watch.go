@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 // Bounds of what the watch reads.
 const (
 	watchPatience = 30 * time.Second
+	firstLook     = 5 * time.Second // that the first sessions of a proxy wait for
 	maxFunctions  = 20_000
 	maxBody       = 100_000
 	maxClosure    = 10 // functions that call functions that call …
@@ -30,6 +32,7 @@ type watch struct {
 	poll    time.Duration
 	log     *slog.Logger
 	current atomic.Pointer[scope]
+	looked  chan struct{} // closed after the first look
 }
 
 // scope is what is worth looking for in a text.
@@ -43,9 +46,19 @@ type scope struct {
 }
 
 func newWatch(config *Config) *watch {
-	w := &watch{pool: config.Changes, schemas: config.Schemas, poll: config.Poll, log: config.Logger}
+	w := &watch{pool: config.Changes, schemas: config.Schemas, poll: config.Poll, log: config.Logger, looked: make(chan struct{})}
 	w.current.Store(newScope(w.schemas))
 	return w
+}
+
+// await waits for the first look, so that a proxy that has just been started knows what it is asked to write.
+func (w *watch) await() {
+	patience := time.NewTimer(firstLook)
+	defer patience.Stop()
+	select {
+	case <-w.looked:
+	case <-patience.C:
+	}
 }
 
 // newScope returns a scope that knows schemas only.
@@ -64,10 +77,13 @@ func newScope(schemas []string) *scope {
 func (w *watch) Run(ctx context.Context) error {
 	tick := time.NewTicker(w.poll)
 	defer tick.Stop()
+	first := sync.OnceFunc(func() { close(w.looked) })
+	defer first()
 	for {
 		if err := w.refresh(ctx); err != nil && ctx.Err() == nil {
 			w.log.Warn("look up which tables and functions write to HubSpot", "error", err)
 		}
+		first()
 		select {
 		case <-ctx.Done():
 			return nil

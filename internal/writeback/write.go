@@ -39,7 +39,8 @@ func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
 		defer w.setActive(res.ID, false)
 		m.id = res.ID
 		m.send(ctx)
-		if bad := p.flawed() || m.stop.Load() || ctx.Err() != nil; bad && !r.SkipBadRows {
+		// A client that gave up after the last row was taken is told that all were.
+		if bad := p.flawed() || m.stop.Load() || ctx.Err() != nil && !p.complete(); bad && !r.SkipBadRows {
 			return Result{}, w.fail(ctx, res.ID, m)
 		}
 		m.readBack(ctx)
@@ -110,6 +111,16 @@ func (p *plan) flawed() bool {
 		}
 	}
 	return false
+}
+
+// complete says whether every row has been accepted.
+func (p *plan) complete() bool {
+	for _, c := range p.changes {
+		if !c.accepted() {
+			return false
+		}
+	}
+	return true
 }
 
 // busy says whether HubSpot has to be called.
