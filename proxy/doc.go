@@ -1,4 +1,4 @@
-// Package proxy serves Postgres clients by relaying them to Postgres, one backend per session, and answers LISTEN on
+// Package proxy serves Postgres clients by relaying them to Postgres, one backend per busy session, and answers LISTEN on
 // the channels of the change log itself.
 //
 // Guarantee: a client cannot tell it from Postgres. What it does not have to understand it passes on unread and in

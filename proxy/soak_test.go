@@ -71,6 +71,7 @@ func TestNothingIsLeftBehindByClientsThatVanish(t *testing.T) {
 		pool = c.Changes
 		c.TLS.CertFile, c.TLS.KeyFile = issue(t, t.TempDir(), "proxy")
 		c.Limits.LoginTimeout = 5 * time.Second
+		c.ListenerIdle = 20 * time.Millisecond
 	})
 	writer := r.db.Conn(t)
 	counter := r.db.Conn(t)
@@ -113,6 +114,10 @@ func TestNothingIsLeftBehindByClientsThatVanish(t *testing.T) {
 	stats := r.server.Stats()
 	if stats.Listeners != 0 {
 		t.Errorf("%d subscriptions are left", stats.Listeners)
+	}
+	t.Logf("parked sessions were given a backend again %d times", stats.Attached)
+	if stats.Parked != 0 || stats.Attached == 0 && lasts > time.Minute {
+		t.Errorf("parked: %d now, attached %d times", stats.Parked, stats.Attached)
 	}
 	if stats.Ended["panic"] != 0 {
 		t.Errorf("%d sessions panicked", stats.Ended["panic"])
@@ -218,7 +223,7 @@ func (r *rig) visit(random *rand.Rand) (whole bool, err error) {
 
 // act does one of the things that clients do.
 func act(ctx context.Context, conn *pgx.Conn, random *rand.Rand) error {
-	switch random.IntN(7) {
+	switch random.IntN(8) {
 	case 0:
 		_, err := conn.Exec(ctx, "select repeat('x', 1000) from generate_series(1, $1::int)", random.IntN(2000))
 		return err
@@ -235,6 +240,20 @@ func act(ctx context.Context, conn *pgx.Conn, random *rand.Rand) error {
 		}
 		_, err := conn.WaitForNotification(ctx)
 		return err
+	case 7:
+		// Only listen, for long enough to be parked, then ask for something, perhaps.
+		if _, err := conn.Exec(ctx, "listen hubspot_deals"); err != nil || conn.PgConn().TxStatus() != 'I' {
+			return err
+		}
+		for until := time.Now().Add(time.Duration(20+random.IntN(100)) * time.Millisecond); time.Now().Before(until); {
+			if _, err := conn.WaitForNotification(ctx); err != nil {
+				return err
+			}
+		}
+		if random.IntN(3) == 0 {
+			return conn.Ping(ctx)
+		}
+		return nil
 	case 4:
 		batch := &pgx.Batch{}
 		for i := range 20 {

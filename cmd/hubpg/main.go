@@ -4,6 +4,7 @@
 //	hubpg serve     the real thing: keeps tables true, serves them and rings LISTENing clients
 //	hubpg sandbox   the simulated HubSpot alone
 //	hubpg status    how complete and how fresh each table is
+//	hubpg listen    prints changes as they happen
 //	hubpg verify    compares every row with HubSpot
 //	hubpg plan      tells what an account will cost before it is mirrored
 //	hubpg connect   signs in to an account through an app, where there is no token

@@ -93,7 +93,7 @@ func (p *Program) root() *cobra.Command {
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(p.demoCommand(), p.serveCommand(), p.sandboxCommand(), p.statusCommand(), p.verifyCommand(), p.resyncCommand(), p.schemaCommand(),
-		p.planCommand(), p.connectCommand(), p.configCommand(), p.versionCommand())
+		p.planCommand(), p.listenCommand(), p.connectCommand(), p.configCommand(), p.versionCommand())
 	return root
 }
 
