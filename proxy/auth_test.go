@@ -294,6 +294,30 @@ func TestEverySSLModeOfLibpqWorks(t *testing.T) {
 	}
 }
 
+func TestALongCancelKeyCancels(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, nil)
+	conn := r.connect("max_protocol_version=3.2")
+	if n := len(conn.PgConn().SecretKey()); n != 32 {
+		t.Fatalf("a key of %d bytes", n)
+	}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), "select pg_sleep(60)")
+		failed <- err
+	}()
+	watch := r.db.Conn(t)
+	eventually(t, "the query runs", func() bool {
+		return value[bool](t, watch, "select exists (select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep')", int32(conn.PgConn().PID()))
+	})
+	if err := conn.PgConn().CancelRequest(deadline(t)); err != nil {
+		t.Errorf("cancel: %v", err)
+	}
+	if err := <-failed; !isCode(err, "57014") {
+		t.Errorf("the query ended with %v", err)
+	}
+}
+
 func TestGSSEncryptionIsRefusedAsByPostgresWithoutIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, nil)

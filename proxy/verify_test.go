@@ -337,6 +337,21 @@ revoke all on function keep from public`)
 		t.Errorf("a name that the query folds: %v", err)
 	}
 
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatalf("read README: %v", err)
+	}
+	_, recipe, ok := strings.Cut(string(readme), "create function hubpg_verifier")
+	recipe, _, okEnd := strings.Cut(recipe, "```")
+	if !ok || !okEnd || !strings.Contains(recipe, "to hubpg;") || !strings.Contains(recipe, "select * from hubpg_verifier($1)") {
+		t.Fatalf("the README has no such function")
+	}
+	exec(t, admin, strings.Replace("create function hubpg_verifier"+recipe, "to hubpg;", "to open;", 1))
+	shown := newVerifying(t, cluster, "", false, func(c *proxy.Config) {
+		c.AuthPool, c.AuthQuery = pool, "select * from hubpg_verifier($1)"
+	})
+	open(t, shown.as("scram", "s3cret"), nil)
+
 	out := newVerifying(t, cluster, "", false, func(c *proxy.Config) { c.AuthPool = pool })
 	if _, err := pgconn.Connect(deadline(t), out.as("scram", "s3cret")); !isCode(err, "08006") || !strings.Contains(err.Error(), "cannot read what to verify") {
 		t.Errorf("verifiers that cannot be read: %v", err)
