@@ -52,6 +52,7 @@ func (f *flock) leave() {
 		conn.Close()
 	}
 	f.wg.Wait()
+	f.birds = nil
 }
 
 // settle lets n clients log in and LISTEN, a few at a time, and begins to count what they hear after change after.
@@ -91,7 +92,7 @@ func (f *flock) check() {
 
 // enlist logs a client in, as soon as Postgres has room, and has it LISTEN.
 func (f *flock) enlist(sql string) (net.Conn, error) {
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := net.Dial("tcp", f.address)
 		if err != nil {
 			return nil, err

@@ -26,6 +26,9 @@ import (
 const patience = 15 * time.Second
 
 func TestMain(m *testing.M) {
+	if database := os.Getenv(aloneVariable); database != "" {
+		os.Exit(serveAlone(database))
+	}
 	if os.Getenv(childDatabase) != "" {
 		log.Fatal(serveAsChild())
 	}

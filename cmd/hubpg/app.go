@@ -375,6 +375,10 @@ func (a *App) addProxy() (err error) {
 	if a.writer != nil {
 		write = writer{a.writer}
 	}
+	idle, err := a.cfg.Proxy.Idle()
+	if err != nil {
+		return err
+	}
 	a.proxy, err = proxy.New(proxy.Config{
 		Listen: a.cfg.Proxy.Listen, Socket: a.cfg.Proxy.Socket, TakeOver: a.cfg.TakeOver, Upstream: a.cfg.Database.URL.Reveal(),
 		TLS: proxy.TLS{
@@ -386,7 +390,8 @@ func (a *App) addProxy() (err error) {
 			Sessions: a.cfg.Proxy.MaxSessions, SessionsPerAddress: a.cfg.Proxy.MaxSessionsPerAddress,
 			SessionsPerRole: a.cfg.Proxy.MaxSessionsPerRole,
 		},
-		Changes: a.pool, Writer: write, Schemas: []string{a.cfg.Schema}, DrainTimeout: a.tuning.drain, Logger: a.log,
+		Changes: a.pool, Writer: write, Schemas: []string{a.cfg.Schema}, ListenerIdle: idle,
+		DrainTimeout: a.tuning.drain, Logger: a.log,
 	})
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {
 		return listenError(err, "the proxy", a.cfg.Proxy.Listen, "--proxy-listen")

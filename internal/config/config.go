@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 )
 
 // Defaults of the settings that have one.
@@ -98,10 +99,24 @@ type Proxy struct {
 	AuthURL   Secret `yaml:"auth_url"`   // where AuthQuery runs; the database's if empty
 	AuthQuery string `yaml:"auth_query"` // of auth scram; of pg_authid if empty
 
+	ListenerIdle string `yaml:"listener_idle"` // silence after which a client that only listens has no backend, or off
+
 	// Sessions at once; 0 is the proxy's default, and no limit for a role.
 	MaxSessions           int `yaml:"max_sessions"`
 	MaxSessionsPerAddress int `yaml:"max_sessions_per_address"`
 	MaxSessionsPerRole    int `yaml:"max_sessions_per_role"`
+}
+
+// Idle is ListenerIdle as a duration, less than 0 for off.
+func (p *Proxy) Idle() (time.Duration, error) {
+	if p.ListenerIdle == "off" {
+		return -1, nil
+	}
+	idle, err := time.ParseDuration(p.ListenerIdle)
+	if err != nil || idle <= 0 {
+		return 0, fmt.Errorf("%q is no length of time", p.ListenerIdle)
+	}
+	return idle, nil
 }
 
 // HTTP is the side of health checks, metrics and the status page.
@@ -128,7 +143,7 @@ func Default() *Config {
 			URL: DefaultHubSpotURL, Share: DefaultShare, Limits: "real",
 			Scopes: "oauth", OptionalScopes: "auto", AuthorizeURL: DefaultAuthorizeURL, RedirectURL: DefaultRedirectURL,
 		},
-		Proxy:   Proxy{Listen: DefaultProxyListen, Auth: "auto"},
+		Proxy:   Proxy{Listen: DefaultProxyListen, Auth: "auto", ListenerIdle: "5s"},
 		HTTP:    HTTP{Listen: DefaultHTTPListen},
 		Log:     Log{Level: "info", Format: "text"},
 		Role:    RoleAll,
@@ -312,6 +327,9 @@ func (c *Config) checkProxy() error {
 	}
 	if (c.Proxy.TLSCert == "") != (c.Proxy.TLSKey == "") {
 		return c.bad("proxy.tls_cert", "certificate and key are not both given", "set proxy.tls_cert and proxy.tls_key")
+	}
+	if _, err := c.Proxy.Idle(); err != nil {
+		return c.bad("proxy.listener_idle", err.Error(), "use a duration such as 5s, or off")
 	}
 	if err := c.checkProxyAuth(); err != nil {
 		return err

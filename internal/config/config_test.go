@@ -185,6 +185,7 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"socket":          {args: []string{"--proxy-socket", "/does/not/exist"}, want: "proxy.socket"},
 		"cap":             {args: []string{"--proxy-max-sessions-per-role", "-1"}, want: "proxy.max_sessions_per_role"},
 		"cap in words":    {args: []string{"--proxy-max-sessions", "many"}, want: "not a whole number"},
+		"listener idle":   {args: []string{"--proxy-listener-idle", "soon"}, want: "proxy.listener_idle"},
 		"take over":       {args: []string{"--take-over=perhaps"}, want: "neither true nor false"},
 		"notify":          {args: []string{"--notify", "sometimes"}, want: "notify"},
 		"deletes":         {args: []string{"--deletes", "gently"}, want: "deletes"},

@@ -105,6 +105,10 @@ func settings() []setting {
 			func(c *Config) any { return &c.Proxy.AuthQuery },
 		},
 		{
+			"proxy.listener_idle", "HUBPG_PROXY_LISTENER_IDLE", "proxy-listener-idle", "silence after which a client that only listens gives its backend back; off: never",
+			func(c *Config) any { return &c.Proxy.ListenerIdle },
+		},
+		{
 			"proxy.max_sessions", "HUBPG_PROXY_MAX_SESSIONS", "proxy-max-sessions", "sessions at once; 0: 10000",
 			func(c *Config) any { return &c.Proxy.MaxSessions },
 		},

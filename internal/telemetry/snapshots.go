@@ -27,6 +27,7 @@ type Proxy struct {
 	BytesIn       int64            // from clients
 	BytesOut      int64            // to clients
 	Listeners     int64            // subscriptions held by the hub now
+	Parked        int64            // listening clients that hold no backend now
 	Delivered     int64            // notifications handed to clients
 	CutOff        int64            // listeners ended because they read too slowly
 	Position      int64            // newest change that the hub has rung; negative before its first read
@@ -67,7 +68,8 @@ type snapshots struct {
 	sources Sources
 
 	sessions, sessionsTotal, refusals, ended, cancels, bytes  *prometheus.Desc
-	listeners, delivered, cutOff, position, hubFailures       *prometheus.Desc
+	listeners, parked, delivered                              *prometheus.Desc
+	cutOff, position, hubFailures                             *prometheus.Desc
 	limit, granted, waiting, paused, refused, used, remaining *prometheus.Desc
 	rows, lag, ready, failing, up                             *prometheus.Desc
 }
@@ -86,6 +88,7 @@ func newSnapshots(sources Sources) *snapshots {
 		cancels:       desc("hubpg_proxy_cancels_total", "Cancel requests forwarded. A steep rise: clients run into their own timeouts."),
 		bytes:         desc("hubpg_proxy_bytes_total", "Bytes relayed, by direction.", "direction"),
 		listeners:     desc("hubpg_proxy_listeners", "Subscriptions held by the hub now. Zero while an app should listen: it lost its LISTEN."),
+		parked:        desc("hubpg_proxy_parked_sessions", "Listening clients that hold no backend now. Far below the listeners: their sessions hold state, or the proxy cannot log in again."),
 		delivered:     desc("hubpg_proxy_notifications_total", "Notifications handed to clients. Flat while hubpg_lane_rows_total grows and apps listen: the hub is stuck."),
 		cutOff:        desc("hubpg_proxy_slow_listeners_total", "Listeners ended because they did not read. Any growth: an app is too slow."),
 		position:      desc("hubpg_proxy_log_position", "Newest change that the hub has rung. Behind hubpg.change_counter for long: the hub is stuck."),
@@ -111,7 +114,7 @@ func newSnapshots(sources Sources) *snapshots {
 func (s *snapshots) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.sessions, s.sessionsTotal, s.refusals, s.ended, s.cancels, s.bytes,
-		s.listeners, s.delivered, s.cutOff, s.position, s.hubFailures,
+		s.listeners, s.parked, s.delivered, s.cutOff, s.position, s.hubFailures,
 		s.limit, s.granted, s.waiting, s.paused, s.refused, s.used, s.remaining, s.rows, s.lag, s.ready, s.failing, s.up,
 	} {
 		ch <- d
@@ -134,6 +137,7 @@ func (s *snapshots) Collect(ch chan<- prometheus.Metric) {
 		counter(s.bytes, float64(p.BytesIn), "in")
 		counter(s.bytes, float64(p.BytesOut), "out")
 		gauge(s.listeners, float64(p.Listeners))
+		gauge(s.parked, float64(p.Parked))
 		counter(s.delivered, float64(p.Delivered))
 		counter(s.cutOff, float64(p.CutOff))
 		counter(s.hubFailures, float64(p.HubFailures))
