@@ -90,7 +90,8 @@ func TestReportShowsProgressLagAndRemedy(t *testing.T) {
 	if err := r.WriteTable(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"hubspot.deals", "20%", "40s", "add the scope", "not ready: table deals",
+	for _, want := range []string{
+		"hubspot.deals", "20%", "40s", "add the scope", "not ready: table deals",
 		"by lane: follow 40 (7 today), ids 5 (0 today), schema 9 (2 today)", " 45 ",
 	} {
 		if !strings.Contains(text.String(), want) {
