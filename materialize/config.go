@@ -34,7 +34,7 @@ type Config struct {
 	SoftDeletes bool
 	// KeepChanges is how long the change log is kept; 7 days by default.
 	KeepChanges time.Duration
-	// Fetchers is how many id ranges of one table are read at once; 8 by default.
+	// Fetchers is how many id ranges of one table are read at once; DefaultFetchers by default.
 	Fetchers int
 	// Pace sets the periods of the lanes.
 	Pace Pace
@@ -94,7 +94,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Schema = "hubspot"
 	}
 	if c.Fetchers <= 0 {
-		c.Fetchers = 8
+		c.Fetchers = DefaultFetchers
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -5,6 +5,9 @@ import "hubpg/hubapi"
 // DefaultPace returns the pace of an Engine that was given none.
 func DefaultPace() Pace { return Pace{}.withDefaults() }
 
+// DefaultFetchers is how many ranges of ids of one table a backfill reads at once.
+const DefaultFetchers = 8
+
 // Outlook names what an Engine mirrors, so that its cost can be told before it runs.
 type Outlook struct {
 	Types []hubapi.ObjectType // HubSpot's own object types that may be read

@@ -148,7 +148,7 @@ func (p *Program) plan(ctx context.Context, c *config.Config, changes int64) (*p
 		out.Limits.Daily, out.UsedNow = int(usage.Limit), usage.Used
 	}
 	g.limits(&out.Limits)
-	s.load.ChangesPerDay = changes
+	s.load.ChangesPerDay, s.load.Fetchers = changes, materialize.DefaultFetchers
 	out.fill(s, budget.Config{Share: c.HubSpot.Share})
 	return out, nil
 }

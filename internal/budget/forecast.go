@@ -10,6 +10,7 @@ type Load struct {
 	Tables        []TableLoad
 	Pairs         []PairLoad
 	ChangesPerDay int64 // records that change, each alone: the dearest way
+	Fetchers      int   // ranges of ids of one table that a backfill reads at once
 }
 
 // TableLoad is one mirrored object type.
@@ -84,7 +85,8 @@ const (
 //
 // The formulae, with ⌈⌉ for rounding up:
 //
-//	backfill       Σ tables ⌈rows/100⌉, twice where wide  +  Σ pairs ⌈rows/1000⌉
+//	backfill       Σ tables ⌈rows/100⌉, twice where wide, and Fetchers where that is more than a page: as many ranges of
+//	               ids turn out empty  +  Σ pairs ⌈rows/1000⌉
 //	its duration   max(object calls / burst pace, association calls / association pace, all calls / (day's share × 0.85)),
 //	               pace = limit × share / (window + guard)
 //	follow         tables × day/Idle searches
@@ -100,8 +102,8 @@ const (
 //	changes        each alone: the polls between Busy and Idle, a batch read, a read of each pair of its table;
 //	               searches never exceed their pace
 //
-// It leaves out retries, the ranges that a backfill finds empty, pages of associations beyond the first of a record,
-// and what the engine saves when changes come together.
+// It leaves out retries, pages of associations beyond the first of a record, and what the engine saves when changes come
+// together.
 func (c Config) Forecast(l Load, limits Limits, r Rhythm) Forecast {
 	c = c.withDefaults()
 	var f Forecast
@@ -112,14 +114,19 @@ func (c Config) Forecast(l Load, limits Limits, r Rhythm) Forecast {
 		pages += n
 		f.Backfill.ObjectCalls += n
 		if t.Wide {
-			f.Backfill.ObjectCalls += ceil(t.Rows, recordsPerCall)
+			f.Backfill.ObjectCalls += n
+		}
+		if n > 1 {
+			f.Backfill.ObjectCalls += int64(l.Fetchers)
 		}
 		if t.Pipelines {
 			pipelines++
 		}
 	}
 	for _, p := range l.Pairs {
-		associations += ceil(p.Rows, associationsPerCall)
+		if p.Rows > 0 { // what has no records is not asked for
+			associations += ceil(p.Rows, associationsPerCall)
+		}
 	}
 	f.Backfill.AssociationCalls = associations
 	searchPace := c.pace(searchBucket, limits.Search, time.Second)

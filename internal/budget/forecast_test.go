@@ -56,6 +56,15 @@ func TestForecastAddsUpWhatEachLaneCosts(t *testing.T) {
 	}
 }
 
+func TestForecastCountsRangesThatTurnOutEmpty(t *testing.T) {
+	t.Parallel()
+	load := budget.Load{Fetchers: 8, Tables: []budget.TableLoad{{Rows: 0}, {Rows: 100}, {Rows: 101}, {Rows: 1000, Wide: true}}}
+	f := budget.Config{}.Forecast(load, budget.Limits{Burst: 100}, budget.Rhythm{})
+	if want := int64(1 + 1 + 2 + 8 + 20 + 8); f.Backfill.ObjectCalls != want {
+		t.Errorf("%d calls, want %d", f.Backfill.ObjectCalls, want)
+	}
+}
+
 func TestForecastNamesTheTightestLimit(t *testing.T) {
 	t.Parallel()
 	limits := budget.Limits{Burst: 100, Association: 100, Search: 5, Daily: 3000}
