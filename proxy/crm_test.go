@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +34,7 @@ type crm struct {
 	*rig
 	hub    *sandbox.Server
 	hubURL string
+	wire   *timed // what calls of HubSpot take
 	writer *scribe
 	pool   *pgxpool.Pool
 	tables map[string]*catalog.Table
@@ -39,16 +42,28 @@ type crm struct {
 	client *hubapi.Client
 }
 
+// timed adds up how long calls take.
+type timed struct {
+	next  http.RoundTripper
+	spent atomic.Int64 // nanoseconds
+}
+
+func (w *timed) RoundTrip(r *http.Request) (*http.Response, error) {
+	start := time.Now()
+	defer func() { w.spent.Add(int64(time.Since(start))) }()
+	return w.next.RoundTrip(r)
+}
+
 // scribe is the writer of the tests: the real one, watched and disturbed.
 type scribe struct {
 	*writeback.Writer
 
-	mu             sync.Mutex // guards below
-	asked          []proxy.WriteRequest
-	settled        map[int64]bool
-	took, settling time.Duration // of the last Write and Settle
-	hold           chan struct{} // if set, Write waits for it or for its context
-	entered        chan struct{} // if set, told when Write begins
+	mu      sync.Mutex // guards below
+	asked   []proxy.WriteRequest
+	settled map[int64]bool
+	took    time.Duration // of the last Write
+	hold    chan struct{} // if set, Write waits for it or for its context
+	entered chan struct{} // if set, told when Write begins
 }
 
 func (s *scribe) Write(ctx context.Context, r proxy.WriteRequest) (proxy.WriteResult, error) {
@@ -90,11 +105,9 @@ func (s *scribe) Write(ctx context.Context, r proxy.WriteRequest) (proxy.WriteRe
 }
 
 func (s *scribe) Settle(ctx context.Context, id int64, committed bool) error {
-	start := time.Now()
 	err := s.Writer.Settle(ctx, id, committed)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.settling = time.Since(start)
 	s.settled[id] = committed
 	return err
 }
@@ -123,10 +136,14 @@ func (s *scribe) settlements() map[int64]bool {
 // newCRM mirrors an empty account and serves it. change may alter the proxy's configuration.
 func newCRM(t testing.TB, change func(*proxy.Config)) *crm {
 	t.Helper()
-	c := &crm{
-		hub:    sandbox.New(sandbox.Config{Seed: 1, Empty: true, Quiet: true, PortalID: crmPortal}),
-		tables: map[string]*catalog.Table{},
-	}
+	return newCRMOf(t, sandbox.Config{}, change)
+}
+
+// newCRMOf is newCRM with a HubSpot that is as hub says.
+func newCRMOf(t testing.TB, hub sandbox.Config, change func(*proxy.Config)) *crm {
+	t.Helper()
+	hub.Seed, hub.Empty, hub.Quiet, hub.PortalID = 1, true, true, crmPortal
+	c := &crm{hub: sandbox.New(hub), tables: map[string]*catalog.Table{}}
 	server := httptest.NewServer(c.hub)
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
@@ -138,7 +155,8 @@ func newCRM(t testing.TB, change func(*proxy.Config)) *crm {
 		}
 	}
 	var err error
-	c.client, err = hubapi.New(server.URL, hubapi.StaticToken(sandbox.DefaultToken), hubapi.WithTransport(server.Client().Transport),
+	c.wire = &timed{next: server.Client().Transport}
+	c.client, err = hubapi.New(server.URL, hubapi.StaticToken(sandbox.DefaultToken), hubapi.WithTransport(c.wire),
 		hubapi.WithRetry(hubapi.RetryPolicy{Tries: 2, Initial: time.Millisecond}))
 	must(err)
 	db := pgtest.Migrated(t, migrations.Up)

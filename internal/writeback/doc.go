@@ -10,6 +10,11 @@
 //	ROLLBACK ─▶ Settle(false) ─▶ records read from HubSpot into the tables
 //	crash    ─▶ Run           ─▶ either, by what became of the client's transaction
 //
+// # Progress
+//
+// A write of more than one batch tells other sessions every quarter of a second how far it is: hubpg.writes.progress, by
+// table, with status sent, from which hubpg.status has rows_sending and rows_sent.
+//
 // # Retries
 //
 // Updates and archivings may be repeated and are, once, after a lost answer that reading has not settled. A create is

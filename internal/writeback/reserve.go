@@ -3,26 +3,37 @@ package writeback
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// reserved is how many connections are kept out of the pool.
-const reserved = 4
+const (
+	// reserved is how many connections are kept out of the pool.
+	reserved = 4
+	// trusted is how long a connection that has just worked is taken to work still.
+	trusted = time.Second
+)
 
 // reserve is a few connections for what has to be done while a client's session keeps appliers waiting. Those wait
 // with connections of the pool in their hands: a write that needed one too could wait for them, and they for it.
 // Nothing that runs here takes a table's lock.
 type reserve struct {
 	config *pgx.ConnConfig
-	slots  chan struct{}  // capacity reserved; a slot is a right to a connection
-	idle   chan *pgx.Conn // open connections that nobody uses
+	slots  chan struct{} // capacity reserved; a slot is a right to a connection
+	idle   chan resting  // open connections that nobody uses
+}
+
+// resting is a connection and when it last worked.
+type resting struct {
+	conn  *pgx.Conn
+	since time.Time
 }
 
 func newReserve(pool *pgxpool.Pool) *reserve {
 	return &reserve{
-		config: pool.Config().ConnConfig, slots: make(chan struct{}, reserved), idle: make(chan *pgx.Conn, reserved),
+		config: pool.Config().ConnConfig, slots: make(chan struct{}, reserved), idle: make(chan resting, reserved),
 	}
 }
 
@@ -36,8 +47,8 @@ func (r *reserve) with(ctx context.Context, work func(*pgx.Conn) error) error {
 	defer func() { <-r.slots }()
 	var conn *pgx.Conn
 	select {
-	case conn = <-r.idle:
-		if conn.IsClosed() || conn.Ping(ctx) != nil {
+	case rest := <-r.idle:
+		if conn = rest.conn; conn.IsClosed() || time.Since(rest.since) > trusted && conn.Ping(ctx) != nil {
 			r.drop(ctx, conn)
 			conn = nil
 		}
@@ -54,7 +65,7 @@ func (r *reserve) with(ctx context.Context, work func(*pgx.Conn) error) error {
 		r.drop(ctx, conn)
 		return err
 	}
-	r.idle <- conn // there is room: a connection for each slot
+	r.idle <- resting{conn, time.Now()} // there is room: a connection for each slot
 	return err
 }
 
@@ -66,8 +77,8 @@ func (r *reserve) drop(ctx context.Context, conn *pgx.Conn) {
 func (r *reserve) close(ctx context.Context) {
 	for {
 		select {
-		case conn := <-r.idle:
-			r.drop(ctx, conn)
+		case rest := <-r.idle:
+			r.drop(ctx, rest.conn)
 		default:
 			return
 		}
