@@ -35,7 +35,7 @@ func TestCalculatedValueArrivesWithoutAChangeOfTheRecord(t *testing.T) {
 	// A value of a user's that changed without the record being modified is not the sweep's to bring.
 	w.must(w.hub.SetCalculated("contacts", live[5].ID, "firstname", "Unbumped"))
 	ours := `select count(*) from hubspot.contacts where ` + column.Name + ` = 'computed anew'`
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if n := w.count(ours); n != int64(len(changed)) {
 			return fmt.Sprintf("%d of %d computed values are here", n, len(changed))
 		}
@@ -62,26 +62,26 @@ func TestLatePageOfCalculatedValuesLoses(t *testing.T) {
 	column := w.calculatedColumn()
 	id := w.live("contacts")[3].ID
 	w.must(w.hub.Update("contacts", id, map[string]string{"firstname": "first", column.Property: "value 0"}))
-	w.awaitEqual(20*time.Second, "contacts")
+	w.awaitEqual(120*time.Second, "contacts")
 	// Nobody but the sweep reads now: the next page to be asked for is one of its own, and takes long to arrive.
 	reads := w.hub.Stats().ByFamily["batch-read"]
 	w.hub.InjectFault(sandbox.Fault{Method: "POST", Path: "/contacts/batch/read$", Kind: sandbox.FaultSlow, Delay: 4 * time.Second, Count: 1})
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if w.hub.Stats().ByFamily["batch-read"] == reads {
 			return "no page is on its way"
 		}
 		return ""
 	})
 	w.must(w.hub.Update("contacts", id, map[string]string{"firstname": "second", column.Property: "value 1"}))
-	w.awaitEqual(20*time.Second, "contacts")
+	w.awaitEqual(120*time.Second, "contacts")
 	pass := w.count(`select revision from hubpg.cursors where table_name = 'contacts' and lane = 'calculated'`)
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if w.count(`select revision from hubpg.cursors where table_name = 'contacts' and lane = 'calculated'`) == pass {
 			return "the late page has not arrived"
 		}
 		return ""
 	})
-	w.awaitEqual(20*time.Second, "contacts")
+	w.awaitEqual(120*time.Second, "contacts")
 	// The values were numbered: none may ever give way to an older one, not even for a moment.
 	if n := w.count(`
 select count(*)

@@ -18,16 +18,16 @@ func TestCountThatDisagreesHastensTheSweeps(t *testing.T) {
 	live := w.live("contacts")
 	start := time.Now()
 	w.must(w.hub.Erase("contacts", live[7].ID))
-	w.awaitEqual(60*time.Second, "contacts")
+	w.awaitEqual(120*time.Second, "contacts")
 	t.Logf("the erased record was gone after %s", time.Since(start))
 	if n := w.count(`select count(*) from hubpg.changes where op = 'delete' and record_id = $1 and source = 'sweep'`, live[7].ID); n != 1 {
 		t.Fatalf("%d events for the record that is gone", n)
 	}
 	w.must(w.hub.Archive("contacts", live[8].ID))
-	w.awaitEqual(60*time.Second, "contacts")
+	w.awaitEqual(120*time.Second, "contacts")
 
 	// As long as the counts agree nothing is swept.
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if n := w.count(`select count_gap from hubpg.objects where table_name = 'contacts'`); n != 0 {
 			return fmt.Sprintf("the counts are %d apart", n)
 		}
@@ -50,9 +50,9 @@ func TestGapThatStaysIsSweptEverMoreRarely(t *testing.T) {
 	cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts"}
 	cfg.Pace.Counts = 100 * time.Millisecond
 	w.start(cfg)
-	w.awaitLive(60*time.Second, "contacts")
+	w.awaitLive(120*time.Second, "contacts")
 	pass := `select coalesce(max(revision), 0) from hubpg.cursors where table_name = 'contacts' and lane = 'ids'`
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if n := w.count(`select coalesce(swept_gap, 0) from hubpg.objects where table_name = 'contacts'`); n != 30 {
 			return fmt.Sprintf("swept for a gap of %d", n)
 		}
@@ -62,7 +62,7 @@ func TestGapThatStaysIsSweptEverMoreRarely(t *testing.T) {
 		return ""
 	})
 	times := `select swept_times from hubpg.objects where table_name = 'contacts'`
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if w.count(times) < 3 {
 			return "the gap is not looked into again"
 		}

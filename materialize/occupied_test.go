@@ -25,10 +25,10 @@ func TestForeignTablesDegradeOnlyThemselves(t *testing.T) {
 	cfg := w.config()
 	cfg.Objects = []string{"contacts", "companies", "deals", "campaigns", "marketing_emails"}
 	w.start(cfg)
-	w.awaitLive(90*time.Second, "contacts", "companies", "deals", "teams", "properties", "deals_contacts", "marketing_emails")
+	w.awaitLive(120*time.Second, "contacts", "companies", "deals", "teams", "properties", "deals_contacts", "marketing_emails")
 	kinds := map[string]string{"owners": "lookup", "merges": "lookup", "campaigns": "lookup", "contacts_companies": "association"}
 	for _, table := range held {
-		eventually(t, 20*time.Second, func() string {
+		eventually(t, 120*time.Second, func() string {
 			s := w.status(table)
 			if s.Phase != "degraded" || s.Kind != kinds[table] || !strings.Contains(s.LastError, "was not made by hubpg") || s.Hint == "" {
 				return fmt.Sprintf("%s is %s %s: %s (%s)", table, s.Kind, s.Phase, s.LastError, s.Hint)
@@ -36,7 +36,7 @@ func TestForeignTablesDegradeOnlyThemselves(t *testing.T) {
 			return ""
 		})
 	}
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		report, err := status.Read(t.Context(), w.pool)
 		w.must(err)
 		if !report.Ready {
@@ -48,7 +48,7 @@ func TestForeignTablesDegradeOnlyThemselves(t *testing.T) {
 	_, err := w.hub.Merge("contacts", live[1].ID, live[2].ID) // which nobody can note in merges
 	w.must(err)
 	w.must(w.hub.Update("contacts", live[5].ID, map[string]string{"firstname": "goes on"}))
-	w.awaitEqual(30*time.Second, "contacts", "companies", "deals")
+	w.awaitEqual(120*time.Second, "contacts", "companies", "deals")
 	if report := w.verify(); !report.Equal() {
 		t.Errorf("verify finds %+v", report.Tables)
 	}
@@ -56,7 +56,7 @@ func TestForeignTablesDegradeOnlyThemselves(t *testing.T) {
 		_, err := w.pool.Exec(t.Context(), "drop "+name)
 		w.must(err)
 	}
-	w.awaitLive(60*time.Second, held...)
+	w.awaitLive(120*time.Second, held...)
 	if n := w.count(`select count(*) from hubpg.absent`); n != 0 {
 		t.Errorf("%d tables are still shown as absent", n)
 	}
@@ -71,9 +71,9 @@ func TestPairOfAnEndThatCannotBeReadSaysSo(t *testing.T) {
 	cfg := w.config()
 	cfg.Objects = []string{"contacts", "companies", "deals"}
 	w.start(cfg)
-	w.awaitLive(60*time.Second, "contacts", "companies", "contacts_companies")
+	w.awaitLive(120*time.Second, "contacts", "companies", "contacts_companies")
 	for _, table := range []string{"deals", "deals_contacts", "deals_companies"} {
-		eventually(t, 30*time.Second, func() string {
+		eventually(t, 120*time.Second, func() string {
 			s := w.status(table)
 			if s.Phase != "degraded" || s.LastError == "" || s.Hint == "" {
 				return fmt.Sprintf("%s is %s: %s (%s)", table, s.Phase, s.LastError, s.Hint)
@@ -85,8 +85,8 @@ func TestPairOfAnEndThatCannotBeReadSaysSo(t *testing.T) {
 		t.Errorf("deals_contacts says %q (%s)", s.LastError, s.Hint)
 	}
 	w.hub.ClearFaults()
-	w.awaitLive(60*time.Second, "deals", "deals_contacts", "deals_companies")
-	eventually(t, 20*time.Second, w.edgeDifference)
+	w.awaitLive(120*time.Second, "deals", "deals_contacts", "deals_companies")
+	eventually(t, 120*time.Second, w.edgeDifference)
 	if s := w.status("deals_contacts"); s.LastError != "" || s.Hint != "" {
 		t.Errorf("the error stays: %s (%s)", s.LastError, s.Hint)
 	}

@@ -15,10 +15,10 @@ func TestCallsAreWrittenDownByLane(t *testing.T) {
 	cfg := w.config()
 	cfg.Objects = []string{"contacts", "companies", "lists", "marketing_emails"}
 	stop := w.start(cfg)
-	w.awaitLive(60*time.Second, "contacts", "companies", "contacts_companies", "lists", "marketing_emails")
+	w.awaitLive(120*time.Second, "contacts", "companies", "contacts_companies", "lists", "marketing_emails")
 	w.must(w.hub.Update("contacts", w.live("contacts")[4].ID, map[string]string{"firstname": "Costs a call"}))
-	w.awaitEqual(20*time.Second, "contacts")
-	eventually(t, 20*time.Second, func() string { // while it runs, too
+	w.awaitEqual(120*time.Second, "contacts")
+	eventually(t, 120*time.Second, func() string { // while it runs, too
 		if n := w.count(`select count(*) from hubpg.calls where total > 0`); n < 5 {
 			return fmt.Sprintf("%d lanes have calls written down", n)
 		}
@@ -43,7 +43,7 @@ func TestCallsAreWrittenDownByLane(t *testing.T) {
 	}
 
 	stop = w.start(w.config2(cfg)) // counts go on from what is written
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if w.count(`select sum(total)::bigint from hubpg.calls`) <= first {
 			return "no further calls"
 		}

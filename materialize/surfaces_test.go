@@ -96,8 +96,8 @@ func (w *world) memberDifference() string {
 func TestListsFollowHubSpot(t *testing.T) {
 	t.Parallel()
 	w := surfaced(t, sandbox.Config{Contacts: 900}, func(*materialize.Config) {})
-	w.awaitLive(90*time.Second, "contacts", "lists", "list_memberships")
-	eventually(t, 10*time.Second, w.memberDifference)
+	w.awaitLive(120*time.Second, "contacts", "lists", "list_memberships")
+	eventually(t, 120*time.Second, w.memberDifference)
 	if n := w.count(`select count(*) from hubspot.lists where object_table in ('contacts', 'companies') and size is not null`); n != 4 {
 		t.Fatalf("%d of the 4 lists that the account begins with", n)
 	}
@@ -113,7 +113,7 @@ func TestListsFollowHubSpot(t *testing.T) {
 	w.api(http.MethodPut, members+"/add", "["+strings.Join(ids, ",")+"]")
 	customers, err := w.hub.AddList("contacts", "New customers", "DYNAMIC", "lifecyclestage", "customer")
 	w.must(err)
-	eventually(t, 30*time.Second, w.memberDifference)
+	eventually(t, 120*time.Second, w.memberDifference)
 	if n := w.count(`select count(*) from hubspot.list_memberships where list_id = $1`, big); n != 900 {
 		t.Fatalf("%d members in the list of everybody", n)
 	}
@@ -125,13 +125,13 @@ func TestListsFollowHubSpot(t *testing.T) {
 	w.must(w.hub.Update("contacts", contacts[7].ID, stage))
 	w.must(w.hub.Archive("contacts", contacts[8].ID))
 	w.api(http.MethodPut, members+"/remove", "["+strings.Join(ids[100:850], ",")+"]")
-	eventually(t, 30*time.Second, w.memberDifference)
+	eventually(t, 120*time.Second, w.memberDifference)
 	if n := w.count(`select count(*) from hubspot.list_memberships where list_id = $1 and record_id = $2`, customers, contacts[7].ID); (n == 1) != (stage["lifecyclestage"] == "customer") {
 		t.Fatal("a record that changed is not where the list's filter puts it")
 	}
 
 	w.api(http.MethodDelete, fmt.Sprintf("/crm/v3/lists/%d", big), "")
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if w.count(`select count(*) from hubspot.lists where id = $1`, big) > 0 || w.count(`select count(*) from hubspot.list_memberships where list_id = $1`, big) > 0 {
 			return "the list that was deleted is still there"
 		}
@@ -152,15 +152,15 @@ func TestListsFollowHubSpot(t *testing.T) {
 func TestShortPageOfMembersRemovesNobody(t *testing.T) {
 	t.Parallel()
 	w := surfaced(t, sandbox.Config{Contacts: 300}, func(c *materialize.Config) { c.Pace.Pairs = time.Millisecond })
-	w.awaitLive(90*time.Second, "contacts", "list_memberships")
-	eventually(t, 10*time.Second, w.memberDifference)
+	w.awaitLive(120*time.Second, "contacts", "list_memberships")
+	eventually(t, 120*time.Second, w.memberDifference)
 	before := w.count(`select count(*) from hubspot.list_memberships`)
 	w.hub.InjectFault(sandbox.Fault{
 		Method: "GET", Path: "/memberships$", Kind: sandbox.FaultStatus, Status: 200, Body: `{"results":[],"total":0}`,
 	})
 	moved := `select revision from hubpg.cursors where table_name = 'list_memberships'`
 	revision := w.count(moved)
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if w.count(moved) < revision+20 {
 			return "the lists are not read again"
 		}
@@ -177,7 +177,7 @@ func TestShortPageOfMembersRemovesNobody(t *testing.T) {
 func TestFormsAndSubmissionsFollowHubSpot(t *testing.T) {
 	t.Parallel()
 	w := surfaced(t, sandbox.Config{Contacts: 1000}, func(c *materialize.Config) { c.Pace.Pairs = 2 * time.Second })
-	w.awaitLive(90*time.Second, "forms", "form_submissions")
+	w.awaitLive(120*time.Second, "forms", "form_submissions")
 	if n := w.count(`select count(*) from hubspot.forms`); n != 6 {
 		t.Fatalf("%d forms", n)
 	}
@@ -211,7 +211,7 @@ func TestFormsAndSubmissionsFollowHubSpot(t *testing.T) {
 	for i := range 120 {
 		w.must(w.hub.SubmitForm(form, map[string]string{"email": fmt.Sprintf("visitor%d@example.com", i)}))
 	}
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if n := w.count(`select count(*) from hubspot.form_submissions where fields @> '[{"name": "email"}]'`); n < want+120 {
 			return fmt.Sprintf("%d of %d submissions", n, want+120)
 		}
@@ -228,7 +228,7 @@ values ($1, now() - interval '3 days', 'invented', now() - interval '1 day')`, f
 	w.exec(`
 delete from hubspot.form_submissions
 where form_id = $1 and submitted_at = (select min(submitted_at) from hubspot.form_submissions where form_id = $1)`, form)
-	eventually(t, 40*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if n := w.count(`select count(*) from hubspot.form_submissions where digest = 'invented'`); n != 0 {
 			return "the submission that HubSpot does not have stays"
 		}
@@ -245,7 +245,7 @@ where form_id = $1 and submitted_at = (select min(submitted_at) from hubspot.for
 func TestMarketingObjectsAreMirrored(t *testing.T) {
 	t.Parallel()
 	w := surfaced(t, sandbox.Config{Contacts: 30}, func(*materialize.Config) {})
-	w.awaitLive(90*time.Second, "marketing_emails", "campaigns")
+	w.awaitLive(120*time.Second, "marketing_emails", "campaigns")
 	if n := w.count(`select count(*) from hubspot.marketing_emails`); n != 26 {
 		t.Fatalf("%d emails", n)
 	}
@@ -265,14 +265,14 @@ func TestMarketingObjectsAreMirrored(t *testing.T) {
 	w.hub.InjectFault(sandbox.Fault{
 		Path: "/emails", Kind: sandbox.FaultStatus, Status: 200, Body: `{"results":[]}`, Count: 0, Skip: 0, Probability: 0.5,
 	})
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if w.count(`select revision from hubpg.cursors where table_name = 'marketing_emails'`) < revision+6 {
 			return "emails are not read again"
 		}
 		return ""
 	})
 	w.hub.ClearFaults()
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, 120*time.Second, func() string {
 		if n := w.count(counters); n != before {
 			return fmt.Sprintf("%d emails have counters, %d had", n, before)
 		}
@@ -286,8 +286,8 @@ func TestMarketingObjectsAreMirrored(t *testing.T) {
 func TestSurfaceWithoutScopeDegradesAlone(t *testing.T) {
 	t.Parallel()
 	w := surfaced(t, sandbox.Config{Contacts: 40, WithheldScopes: []string{"crm.lists.read", "forms"}}, func(*materialize.Config) {})
-	w.awaitLive(90*time.Second, "contacts", "marketing_emails", "campaigns", "owners")
-	eventually(t, 20*time.Second, func() string {
+	w.awaitLive(120*time.Second, "contacts", "marketing_emails", "campaigns", "owners")
+	eventually(t, 120*time.Second, func() string {
 		for table, scope := range map[string]string{
 			"lists": "crm.lists.read", "list_memberships": "crm.lists.read", "forms": "forms", "form_submissions": "forms",
 		} {
@@ -298,8 +298,8 @@ func TestSurfaceWithoutScopeDegradesAlone(t *testing.T) {
 		return ""
 	})
 	w.hub.WithholdScopes()
-	w.awaitLive(60*time.Second, surfaceTables()...)
-	eventually(t, 10*time.Second, w.memberDifference)
+	w.awaitLive(120*time.Second, surfaceTables()...)
+	eventually(t, 120*time.Second, w.memberDifference)
 	if s := w.status("lists"); s.LastError != "" {
 		t.Fatalf("the error stays: %s", s.LastError)
 	}
@@ -311,7 +311,7 @@ func TestExcludedSurfacesAreNotMirrored(t *testing.T) {
 	cfg := w.config()
 	cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts", "lists"}
 	w.start(cfg)
-	w.awaitLive(60*time.Second, "contacts", "lists", "owners")
+	w.awaitLive(120*time.Second, "contacts", "lists", "owners")
 	for _, table := range surfaceTables() {
 		if made := w.status(table).Phase != ""; made != slices.Contains(cfg.Objects, table) {
 			t.Errorf("table %s: made %v", table, made)
@@ -326,7 +326,7 @@ func TestExcludedSurfacesAreNotMirrored(t *testing.T) {
 func TestVerifyRepairsSurfaces(t *testing.T) {
 	t.Parallel()
 	w := surfaced(t, sandbox.Config{Contacts: 400}, func(c *materialize.Config) { c.Pace.Lookups = time.Hour })
-	w.awaitLive(90*time.Second, surfaceTables()...)
+	w.awaitLive(120*time.Second, surfaceTables()...)
 	for _, sql := range []string{
 		`delete from hubspot.list_memberships where record_id in (select record_id from hubspot.list_memberships order by 1 limit 3)`,
 		`insert into hubspot.list_memberships (list_id, record_id) values (1, 42), (99, 43)`,
