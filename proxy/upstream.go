@@ -146,6 +146,12 @@ func (s *Server) login(ctx context.Context, startup *pgwire.Startup, password st
 	if err != nil {
 		return nil, fmt.Errorf("log in to Postgres: %w", err)
 	}
+	// A write that took long during the login has made pgconn read in the background, and that read would swallow
+	// what Postgres says next.
+	if err := conn.SyncConn(ctx); err != nil {
+		closeErr := conn.Close(ctx)
+		return nil, errors.Join(fmt.Errorf("take over connection: %w", err), closeErr)
+	}
 	h, err := conn.Hijack()
 	if err != nil {
 		closeErr := conn.Close(ctx)
