@@ -20,7 +20,7 @@ var errToClient = errors.New("write to client")
 
 // runBack relays Postgres's messages until it closes the connection, then ends the session.
 func (v *session) runBack(ctx context.Context) {
-	b := &back{session: v, ctx: ctx}
+	b := v.filter
 	defer v.hangUp()
 	defer v.recover()
 	defer b.unlock()
@@ -38,20 +38,24 @@ func (v *session) runBack(ctx context.Context) {
 	}
 }
 
-// unlock gives back what a panic left locked.
+// unlock gives back what is still locked: after a panic, or where there was nothing to write.
 func (b *back) unlock() {
 	if b.muHeld {
+		b.muHeld = false
 		b.mu.Unlock()
 	}
 	if b.outHeld {
+		b.outHeld = false
 		b.out.Unlock()
 	}
 }
 
 // Begin implements [pgwire.Filter].
 func (b *back) Begin() {
-	b.out.Lock()
-	b.outHeld = true
+	if !b.outHeld { // the loop has tried the lock before it read
+		b.out.Lock()
+		b.outHeld = true
+	}
 	b.mu.Lock()
 	b.muHeld = true
 }

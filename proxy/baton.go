@@ -11,17 +11,25 @@ import (
 	"hubpg/internal/pgwire"
 )
 
-// baton is the right to read what Postgres says. back holds it, except while front performs a write or has parked the
-// session.
+// baton is the right to read what Postgres says. back holds it, except while front performs a write, has parked the
+// session or has it carried by the event loop.
 type baton struct {
 	wanted atomic.Bool
 	given  chan []byte   // from back: what it has read and not passed on
-	back   chan []byte   // to back: the same
+	back   chan returned // to back
 	gone   chan struct{} // closed when back has ended
 }
 
+// returned is what goes with the baton to back: what was read and not passed on, or the pump that has it, or why
+// there is nothing to go on with.
+type returned struct {
+	rest []byte
+	pump *pgwire.Pump
+	err  error
+}
+
 func newBaton() *baton {
-	return &baton{given: make(chan []byte), back: make(chan []byte), gone: make(chan struct{})}
+	return &baton{given: make(chan []byte), back: make(chan returned), gone: make(chan struct{})}
 }
 
 // take waits until back has stopped between two messages and returns what it had read beyond.
@@ -44,25 +52,37 @@ func (v *session) takeBaton() ([]byte, error) {
 }
 
 // returnBaton lets back go on with what was read and not passed on.
-func (v *session) returnBaton(rest []byte) {
+func (v *session) returnBaton(rest []byte) { v.passBaton(returned{rest: rest}) }
+
+func (v *session) passBaton(r returned) {
 	select {
-	case v.baton.back <- rest:
+	case v.baton.back <- r:
 	case <-v.baton.gone:
+		if r.pump != nil {
+			r.pump.Close()
+		}
 	}
 }
 
 // pumpBack runs back's pump, handing the baton over whenever it is wanted.
 func (v *session) pumpBack(b *back) error {
-	rest := v.serverRest
+	next := returned{rest: v.serverRest}
 	v.serverRest = nil
 	for {
-		left, err := v.pumpUntilWanted(b, rest)
+		if next.err != nil {
+			next.pump.Close()
+			return next.err
+		}
+		if next.pump == nil {
+			next.pump = newPump(v.upstream.conn, next.rest, b)
+		}
+		left, err := v.pumpUntilWanted(next.pump)
 		if err != nil {
 			return err
 		}
 		v.baton.given <- left // takeBaton waits for it
 		var ok bool
-		if rest, ok = <-v.baton.back; !ok { // front has ended without returning it: while parked, or by a panic
+		if next, ok = <-v.baton.back; !ok { // front has ended without returning it: while parked, or by a panic
 			if v.farewell.Load() {
 				return io.EOF
 			}
@@ -72,8 +92,7 @@ func (v *session) pumpBack(b *back) error {
 }
 
 // pumpUntilWanted returns nil and what was read when the baton is wanted and no message is half-way.
-func (v *session) pumpUntilWanted(b *back, rest []byte) ([]byte, error) {
-	pump := newPump(v.upstream.conn, rest, b)
+func (v *session) pumpUntilWanted(pump *pgwire.Pump) ([]byte, error) {
 	defer pump.Close()
 	err := pump.Run()
 	for v.baton.wanted.Load() && errors.Is(err, os.ErrDeadlineExceeded) {

@@ -16,6 +16,12 @@ type front struct {
 	locked bool // mu is held by this goroutine
 	pump   *pgwire.Pump
 	asking bool // the client has said something since its last round, before the Query that now begins one
+
+	gauge    *gauge // what pump reads, where the event loop can move it
+	calm     int    // reads since one that filled the buffer
+	price    int    // reads that the next ride takes, if more than the usual
+	riding   bool   // the loop moves the pump
+	alighted bool   // the pump was halted to end the ride, for no other reason
 }
 
 // runFront relays the client's messages until it closes its side or breaks the protocol.
@@ -47,11 +53,18 @@ func (v *session) runFront(ctx context.Context) {
 
 // run relays, and performs what has to be performed, until the client's side ends.
 func (f *front) run() error {
-	rest := f.clientRest
+	f.pump = f.newPump(f.clientRest)
 	f.clientRest = nil
 	for {
-		f.pump = newPump(f.client, rest, f)
 		err := f.move()
+		if errors.Is(err, errCalm) {
+			err = f.ride()
+		}
+		if f.alighted || err == nil {
+			f.alighted = false
+			continue
+		}
+		var rest []byte
 		switch {
 		case errors.Is(err, errIdle):
 			f.pump.Close()
@@ -65,6 +78,7 @@ func (f *front) run() error {
 		if err != nil {
 			return err
 		}
+		f.pump = f.newPump(rest)
 	}
 }
 
@@ -150,6 +164,9 @@ func (f *front) large(size int) bool {
 func (f *front) Take(message []byte) []byte {
 	if f.pen != nil && f.pen.claims(message) {
 		f.pump.Halt()
+		return nil
+	}
+	if f.alights(message) {
 		return nil
 	}
 	if f.listener == nil {

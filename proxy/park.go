@@ -116,7 +116,7 @@ func (v *session) unpark() bool {
 
 // move runs the pump until it ends, or until the client is silent and the session can be parked.
 func (f *front) move() error {
-	err := f.pump.Run()
+	err := f.steps()
 	for errors.Is(err, os.ErrDeadlineExceeded) {
 		f.mu.Lock()
 		wanted := f.unpark()
@@ -127,9 +127,7 @@ func (f *front) move() error {
 		if f.pump.Between() && len(f.pump.Rest()) == 0 {
 			return errIdle
 		}
-		for err = nil; err == nil; {
-			err = f.pump.Step()
-		}
+		err = f.steps()
 	}
 	return err
 }

@@ -40,6 +40,7 @@ type Server struct {
 	roster    *roster    // nil without a change log
 	listeners []net.Listener
 	admission admission
+	loops     loops
 	keys      cancelKeys
 	counters  counters
 
@@ -144,6 +145,9 @@ func (s *Server) ReloadTLS() error {
 // after such an end.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
+	if err := s.loops.start(); err != nil {
+		return err
+	}
 	// Sessions and the hub outlive ctx by the drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -171,7 +175,7 @@ func (s *Server) Run(ctx context.Context) error {
 	err := accepting.Wait()
 	s.drain(&sessions, in)
 	stop()
-	return errors.Join(err, hub.Wait())
+	return errors.Join(err, hub.Wait(), s.loops.stop())
 }
 
 // entrance bounds how long the connections that are not sessions yet outlive the context of Run.

@@ -66,6 +66,7 @@ type session struct {
 	listener *listener // nil where the hub serves nothing
 	pen      *pen      // nil where nothing can be written
 	baton    *baton
+	filter   *back                                   // of what Postgres says
 	writing  atomic.Pointer[context.CancelCauseFunc] // ends a wait for HubSpot
 	workers  sync.WaitGroup                          // front, and the listener's
 }
@@ -182,7 +183,8 @@ func (v *session) relay(ctx context.Context) {
 	if v.pen = v.server.newPen(v); v.pen != nil {
 		defer v.pen.end(ctx)
 	}
-	v.baton = newBaton()
+	v.baton, v.filter = newBaton(), &back{session: v, ctx: ctx}
+	v.mount()
 	v.server.add(v)
 	defer v.server.remove(v)
 	defer v.workers.Wait()

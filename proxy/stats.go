@@ -16,6 +16,8 @@ type Stats struct {
 	CutOff        int64            // listeners ended because they read too slowly
 	Parked        int64            // listening sessions that hold no backend now
 	Attached      int64            // times that such a session was given one again
+	Express       int64            // sessions that the event loop carries now
+	Rides         int64            // times that it has begun to carry one
 	HubPosition   int64            // newest change the hub has rung; -1 before its first read
 	HubFailures   int64            // times the hub lost its connection
 }
@@ -27,6 +29,7 @@ type counters struct {
 	ended                            [endCount]atomic.Int64
 	listeners, delivered, cutOff     atomic.Int64
 	hubFailures, parked, attached    atomic.Int64
+	express, rides                   atomic.Int64
 }
 
 // refusal says why a connection never became a session.
@@ -54,6 +57,7 @@ func (s *Server) Stats() Stats {
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		Listeners: c.listeners.Load(), Delivered: c.delivered.Load(), CutOff: c.cutOff.Load(),
 		HubFailures: c.hubFailures.Load(), HubPosition: -1, Parked: c.parked.Load(), Attached: c.attached.Load(),
+		Express: c.express.Load(), Rides: c.rides.Load(),
 		Refused: make(map[string]int64, refusedCount), Ended: make(map[string]int64, endCount),
 	}
 	for r := range refusedCount {

@@ -18,7 +18,7 @@ const module = "hubpg"
 var may = map[string][]string{
 	"hubapi":      nil, // HubSpot as it is; usable alone
 	"materialize": {"hubapi", "internal/catalog", "internal/changes", "internal/budget", "internal/mirror"},
-	"proxy":       {"internal/catalog", "internal/changes", "internal/handover", "internal/pgwire", "internal/scram", "internal/sqlstmt"},
+	"proxy":       {"internal/catalog", "internal/changes", "internal/handover", "internal/netloop", "internal/pgwire", "internal/scram", "internal/sqlstmt"},
 	"migrations":  nil,
 
 	"internal/archtest":  nil,
@@ -28,6 +28,7 @@ var may = map[string][]string{
 	"internal/config":    nil,
 	"internal/handover":  nil,
 	"internal/mirror":    {"internal/catalog", "internal/changes"}, // the one way into a table
+	"internal/netloop":   nil,                                      // sockets; knows no protocol
 	"internal/pgtest":    nil,
 	"internal/pgwire":    nil,
 	"internal/sandbox":   nil,
@@ -65,6 +66,7 @@ var homes = map[string]struct {
 	"github.com/google/go-cmp":                   {nil, "for tests only"},
 	"pgregory.net/rapid":                         {nil, "for tests only"},
 	"go.uber.org/goleak":                         {nil, "for tests only"},
+	"golang.org/x/net":                           {nil, "for tests only: what any net.Conn must do"},
 }
 
 // pkg is what go list says of a package.

@@ -86,16 +86,26 @@ func (p *Pump) Close() {
 
 // Run moves messages until the stream ends or something fails. The end of the stream between two messages is io.EOF.
 func (p *Pump) Run() error {
-	if p.w > 0 {
-		if err := p.send(); err != nil {
-			return err
-		}
+	if err := p.Resume(); err != nil {
+		return err
 	}
 	for {
 		if err := p.Step(); err != nil {
 			return err
 		}
 	}
+}
+
+// Resume sends on what was read before, as far as it is complete. A message before which the Pump was halted passes: the
+// filter's Take is shown it once more, its Header is not.
+func (p *Pump) Resume() error {
+	if p.halted {
+		p.halted, p.asked = false, true
+	}
+	if p.w == 0 {
+		return nil
+	}
+	return p.send()
 }
 
 // Step makes one read and sends on what it completed.

@@ -1,0 +1,297 @@
+package netloop
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Conn is a connection that a [Loop] watches. As a [net.Conn] it may be used by any number of goroutines.
+type Conn struct {
+	loop          *Loop
+	local, remote net.Addr
+
+	life   sync.RWMutex // held for reading while fd is used
+	fd     int          // -1 once closed
+	closed chan struct{}
+
+	handler atomic.Pointer[func()]
+	ended   atomic.Bool
+
+	readers   sync.Mutex    // one Read at a time
+	readable  chan struct{} // holds one when there may be something to read
+	readBy    deadline
+	writers   sync.Mutex // one Write at a time
+	writable  chan struct{}
+	writeBy   deadline
+	sending   sync.Mutex // guards below; never held while waiting
+	spill     []byte     // accepted by Write and not yet sent
+	spillFail error      // why it cannot be
+}
+
+// Attach has f called by the loop whenever there may be something to read, or the peer has ended. From now on Read
+// and Write do not wait: Read returns [ErrAgain], and Write keeps what cannot be sent yet, without bound: whoever
+// writes stops when Spilled says so. What arrived before Attach is not reported: call f once. f must not wait, and must
+// read until a read does not fill its buffer or, once the connection has Ended, until a read fails.
+func (c *Conn) Attach(f func()) { c.handler.Store(&f) }
+
+// Detach ends what Attach began. A call of the handler that is under way may still go on.
+func (c *Conn) Detach() {
+	c.handler.Store(nil)
+	signal(c.readable) // what the loop has reported to the handler, a reader must look at itself
+}
+
+// Spilled reports whether something written is still waiting to be sent.
+func (c *Conn) Spilled() bool {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	return len(c.spill) > 0
+}
+
+// Ended reports whether the peer has sent all that it will send. There may be more to read, but no more news of it.
+func (c *Conn) Ended() bool { return c.ended.Load() }
+
+// Closed is closed by Close.
+func (c *Conn) Closed() <-chan struct{} { return c.closed }
+
+// happened is called by the loop with what epoll has reported.
+func (c *Conn) happened(events uint32) {
+	const ended = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
+	if events&(syscall.EPOLLOUT|ended) != 0 {
+		c.sending.Lock()
+		if len(c.spill) > 0 {
+			c.drain()
+		}
+		c.sending.Unlock()
+		signal(c.writable)
+	}
+	if events&(syscall.EPOLLIN|ended) == 0 {
+		return
+	}
+	if events&ended != 0 {
+		c.ended.Store(true)
+	}
+	if f := c.handler.Load(); f != nil {
+		(*f)()
+		return
+	}
+	signal(c.readable)
+}
+
+// signal wakes whoever waits, or the next who will.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Read implements [net.Conn].
+func (c *Conn) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	c.readers.Lock()
+	defer c.readers.Unlock()
+	for {
+		passed := c.readBy.wait()
+		if isClosed(passed) {
+			return 0, c.fail("read", os.ErrDeadlineExceeded)
+		}
+		n, errno := c.transfer(receive, b)
+		switch {
+		case errno == syscall.EINTR:
+			continue
+		case errno == syscall.EAGAIN && c.handler.Load() != nil:
+			return 0, ErrAgain
+		case errno == syscall.EAGAIN:
+		case errno != 0:
+			return 0, c.failed("read", "recvfrom", errno)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+		select {
+		case <-c.readable:
+		case <-passed:
+		case <-c.closed:
+		}
+	}
+}
+
+// Write implements [net.Conn].
+func (c *Conn) Write(b []byte) (int, error) {
+	c.writers.Lock()
+	defer c.writers.Unlock()
+	return c.write(b)
+}
+
+// write is Write with writers held.
+func (c *Conn) write(b []byte) (int, error) {
+	done := 0
+	for {
+		passed := c.writeBy.wait()
+		if isClosed(passed) {
+			return done, c.fail("write", os.ErrDeadlineExceeded)
+		}
+		n, wait, err := c.offer(b[done:])
+		if done += n; err != nil || !wait {
+			return done, err
+		}
+		select {
+		case <-c.writable:
+		case <-passed:
+		case <-c.closed:
+		}
+	}
+}
+
+// offer sends what can be sent of b, behind what has been spilled, and reports whether to wait for more.
+func (c *Conn) offer(b []byte) (n int, wait bool, err error) {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	if len(c.spill) > 0 {
+		c.drain()
+	}
+	if c.spillFail != nil {
+		return 0, false, c.spillFail
+	}
+	if len(c.spill) == 0 {
+		for n < len(b) {
+			k, errno := c.transfer(send, b[n:])
+			switch {
+			case errno == 0:
+				n += k
+				continue
+			case errno == syscall.EINTR:
+				continue
+			case errno != syscall.EAGAIN:
+				return n, false, c.failed("write", "sendto", errno)
+			}
+			break
+		}
+		if n == len(b) {
+			return n, false, nil
+		}
+	}
+	if c.handler.Load() == nil {
+		return n, true, nil
+	}
+	c.spill = append(c.spill, b[n:]...)
+	return len(b), false, nil
+}
+
+// drain sends what was spilled. sending is held.
+func (c *Conn) drain() {
+	for len(c.spill) > 0 {
+		n, errno := c.transfer(send, c.spill)
+		switch {
+		case errno == 0:
+			c.spill = c.spill[n:]
+		case errno == syscall.EINTR:
+		case errno == syscall.EAGAIN:
+			return
+		default:
+			c.spill, c.spillFail = nil, c.failed("write", "sendto", errno)
+			return
+		}
+	}
+	c.spill = nil
+}
+
+// transfer runs receive or send while the descriptor is ours.
+func (c *Conn) transfer(do func(int, []byte) (int, syscall.Errno), b []byte) (int, syscall.Errno) {
+	c.life.RLock()
+	defer c.life.RUnlock()
+	if c.fd < 0 {
+		return 0, syscall.EBADF
+	}
+	return do(c.fd, b)
+}
+
+// CloseWrite tells the peer that nothing more will come, once everything written has been sent. The connection must
+// not be attached.
+func (c *Conn) CloseWrite() error {
+	c.writers.Lock()
+	defer c.writers.Unlock()
+	if _, err := c.write(nil); err != nil {
+		return err
+	}
+	c.life.RLock()
+	defer c.life.RUnlock()
+	if c.fd < 0 {
+		return c.fail("close", net.ErrClosed)
+	}
+	if err := syscall.Shutdown(c.fd, syscall.SHUT_WR); err != nil {
+		return c.fail("close", os.NewSyscallError("shutdown", err))
+	}
+	return nil
+}
+
+// Close implements [net.Conn]. What waits in Read or Write ends with [net.ErrClosed].
+func (c *Conn) Close() error {
+	c.life.Lock()
+	defer c.life.Unlock()
+	if c.fd < 0 {
+		return c.fail("close", net.ErrClosed)
+	}
+	c.loop.forget(c.fd)
+	err := syscall.Close(c.fd) // which takes it out of epoll
+	c.fd = -1
+	close(c.closed)
+	c.readBy.set(time.Time{})
+	c.writeBy.set(time.Time{})
+	if err != nil {
+		return c.fail("close", os.NewSyscallError("close", err))
+	}
+	return nil
+}
+
+// LocalAddr implements [net.Conn].
+func (c *Conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr implements [net.Conn].
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline implements [net.Conn].
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// SetReadDeadline implements [net.Conn].
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.move(&c.readBy, t) }
+
+// SetWriteDeadline implements [net.Conn].
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.move(&c.writeBy, t) }
+
+func (c *Conn) move(d *deadline, t time.Time) error {
+	if isClosed(c.closed) {
+		return c.fail("set", net.ErrClosed)
+	}
+	d.set(t)
+	return nil
+}
+
+// failed words an error of the system.
+func (c *Conn) failed(op, call string, errno syscall.Errno) error {
+	if errno == syscall.EBADF && isClosed(c.closed) {
+		return c.fail(op, net.ErrClosed)
+	}
+	return c.fail(op, os.NewSyscallError(call, errno))
+}
+
+func (c *Conn) fail(op string, err error) error {
+	network := "tcp"
+	if c.remote != nil {
+		network = c.remote.Network()
+	}
+	return &net.OpError{Op: op, Net: network, Source: c.local, Addr: c.remote, Err: err}
+}

@@ -1,0 +1,340 @@
+//go:build linux
+
+package netloop_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"hubpg/internal/netloop"
+
+	"go.uber.org/goleak"
+	"golang.org/x/net/nettest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// running returns a loop that lasts as long as the test.
+func running(t testing.TB) *netloop.Loop {
+	t.Helper()
+	l, err := netloop.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- l.Run() }()
+	t.Cleanup(func() {
+		l.Close()
+		if err := <-done; err != nil {
+			t.Errorf("the loop ended: %v", err)
+		}
+	})
+	return l
+}
+
+// pair returns both ends of a connection over the network.
+func pair(t testing.TB, network string) (a, b net.Conn) {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = filepath.Join(t.TempDir(), "s")
+	}
+	var lc net.ListenConfig
+	listener, err := lc.Listen(context.Background(), network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var dialer net.Dialer
+	if a, err = dialer.DialContext(context.Background(), network, listener.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = listener.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
+func adopt(t testing.TB, l *netloop.Loop, conn net.Conn) *netloop.Conn {
+	t.Helper()
+	c, err := l.Adopt(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestAConnectionIsANetConn(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			l := running(t)
+			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+				a, b := pair(t, network)
+				c1, c2 = adopt(t, l, a), adopt(t, l, b)
+				return c1, c2, func() { c1.Close(); c2.Close() }, nil
+			})
+		})
+	}
+}
+
+func TestAHandlerHearsOfEverythingOnce(t *testing.T) {
+	l := running(t)
+	a, b := pair(t, "tcp")
+	c := adopt(t, l, b)
+	var mu sync.Mutex
+	var got []byte
+	ended := make(chan error, 1)
+	handle := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		buf := make([]byte, 100)
+		for {
+			n, err := c.Read(buf)
+			got = append(got, buf[:n]...)
+			if err != nil && !errors.Is(err, netloop.ErrAgain) {
+				select {
+				case ended <- err:
+				default:
+				}
+			}
+			if err != nil || n < len(buf) && !c.Ended() {
+				return
+			}
+		}
+	}
+	want := make([]byte, 1<<20)
+	for i := range want {
+		want[i] = byte(i * 7 / 5)
+	}
+	c.Attach(handle)
+	handle()
+	for rest := want; len(rest) > 0; {
+		n := min(len(rest), 1+rand.IntN(5000))
+		if _, err := a.Write(rest[:n]); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[n:]
+	}
+	a.Close()
+	select {
+	case err := <-ended:
+		if err != io.EOF {
+			t.Fatalf("ended with %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the handler did not hear of the end")
+	}
+	if mu.Lock(); !bytes.Equal(got, want) {
+		t.Fatalf("heard %d bytes of %d, or others", len(got), len(want))
+	}
+	mu.Unlock()
+}
+
+func TestAHandlerHearsOfAnEndThatCameWithTheLastBytes(t *testing.T) {
+	l := running(t)
+	for range 200 {
+		a, b := pair(t, "tcp")
+		if _, err := a.Write([]byte("goodbye")); err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		c := adopt(t, l, b)
+		ended := make(chan error, 1)
+		var once sync.Mutex
+		handle := func() {
+			once.Lock()
+			defer once.Unlock()
+			buf := make([]byte, 100)
+			for {
+				n, err := c.Read(buf)
+				if err != nil && !errors.Is(err, netloop.ErrAgain) {
+					select {
+					case ended <- err:
+					default:
+					}
+				}
+				if err != nil || n < len(buf) && !c.Ended() {
+					return
+				}
+			}
+		}
+		c.Attach(handle)
+		handle()
+		select {
+		case err := <-ended:
+			if err != io.EOF {
+				t.Fatalf("ended with %v", err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the handler did not hear of the end")
+		}
+		c.Close()
+	}
+}
+
+// A relay that goes to and fro between handler and goroutine, with a reader that is slow at times, loses nothing.
+func TestNothingIsLostBetweenHandlerAndGoroutine(t *testing.T) {
+	l := running(t)
+	a, b := pair(t, "tcp")
+	c := adopt(t, l, b)
+	const size = 8 << 20
+	want := make([]byte, size)
+	for i := range want {
+		want[i] = byte(i*31 + i>>11)
+	}
+	go func() { // echo, in turns by the loop and by this goroutine
+		defer c.CloseWrite()
+		buf := make([]byte, 4096)
+		for turn := 0; ; turn++ {
+			if turn%2 == 0 {
+				for range 50 {
+					n, err := c.Read(buf)
+					if err != nil {
+						return
+					}
+					if _, err := c.Write(buf[:n]); err != nil {
+						return
+					}
+				}
+				continue
+			}
+			var mu sync.Mutex
+			on, left, over := true, 50, make(chan error, 1)
+			handle := func() {
+				mu.Lock()
+				defer mu.Unlock()
+				for on {
+					n, err := c.Read(buf)
+					if errors.Is(err, netloop.ErrAgain) {
+						return
+					}
+					if err == nil {
+						_, err = c.Write(buf[:n])
+					}
+					if left--; err != nil || left == 0 || c.Spilled() {
+						on = false
+						over <- err
+						return
+					}
+					if n < len(buf) {
+						return
+					}
+				}
+			}
+			c.Attach(handle)
+			handle()
+			err := <-over
+			c.Detach()
+			mu.Lock() // no call is under way any more
+			mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	go func() {
+		for rest := want; len(rest) > 0; {
+			n := min(len(rest), 1+rand.IntN(20_000))
+			if _, err := a.Write(rest[:n]); err != nil {
+				t.Error(err)
+				return
+			}
+			rest = rest[n:]
+		}
+		if err := a.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Error(err)
+		}
+	}()
+	got := make([]byte, 0, size)
+	buf := make([]byte, 64<<10)
+	if err := a.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if rand.IntN(200) == 0 {
+			time.Sleep(20 * time.Millisecond) // so that the other side cannot send
+		}
+		n, err := a.Read(buf)
+		got = append(got, buf[:n]...)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", len(got), err)
+		}
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatalf("echo of %d bytes has %d, or others", len(want), len(got))
+	}
+}
+
+func TestWhatIsSpilledIsSentByTheLoop(t *testing.T) {
+	l := running(t)
+	a, b := pair(t, "tcp")
+	c := adopt(t, l, b)
+	c.Attach(func() {})
+	want := bytes.Repeat([]byte("spilled "), 2<<20)
+	if n, err := c.Write(want); n != len(want) || err != nil {
+		t.Fatalf("wrote %d: %v", n, err)
+	}
+	if !c.Spilled() {
+		t.Fatal("16 MiB went into the buffers of the system: the test shows nothing")
+	}
+	got := make([]byte, len(want))
+	if err := a.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.ReadFull(a, got); err != nil {
+		t.Fatalf("read %d bytes: %v", n, err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatal("other bytes arrived")
+	}
+	if c.Spilled() {
+		t.Fatal("still spilled")
+	}
+}
+
+func TestADeadlineThatIsMovedReachesWhoWaits(t *testing.T) {
+	l := running(t)
+	_, b := pair(t, "tcp")
+	c := adopt(t, l, b)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		done <- err
+	}()
+	for range 3 {
+		if err := c.SetReadDeadline(time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("read ended with %v", err)
+	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		done <- err
+	}()
+	c.Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("read ended with %v", err)
+	}
+}
