@@ -164,16 +164,15 @@ func (c *Conn) offer(b []byte) (n int, wait bool, err error) {
 	if len(c.spill) == 0 {
 		for n < len(b) {
 			k, errno := c.transfer(send, b[n:])
-			switch {
-			case errno == 0:
-				n += k
-				continue
-			case errno == syscall.EINTR:
-				continue
-			case errno != syscall.EAGAIN:
+			if errno == syscall.EAGAIN {
+				break
+			}
+			if errno != 0 && errno != syscall.EINTR {
 				return n, false, c.failed("write", "sendto", errno)
 			}
-			break
+			if errno == 0 {
+				n += k
+			}
 		}
 		if n == len(b) {
 			return n, false, nil
@@ -190,11 +189,11 @@ func (c *Conn) offer(b []byte) (n int, wait bool, err error) {
 func (c *Conn) drain() {
 	for len(c.spill) > 0 {
 		n, errno := c.transfer(send, c.spill)
-		switch {
-		case errno == 0:
+		switch errno {
+		case 0:
 			c.spill = c.spill[n:]
-		case errno == syscall.EINTR:
-		case errno == syscall.EAGAIN:
+		case syscall.EINTR:
+		case syscall.EAGAIN:
 			return
 		default:
 			c.spill, c.spillFail = nil, c.failed("write", "sendto", errno)

@@ -129,7 +129,7 @@ func TestAHandlerHearsOfEverythingOnce(t *testing.T) {
 	a.Close()
 	select {
 	case err := <-ended:
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			t.Fatalf("ended with %v", err)
 		}
 	case <-time.After(20 * time.Second):
@@ -173,7 +173,7 @@ func TestAHandlerHearsOfAnEndThatCameWithTheLastBytes(t *testing.T) {
 		handle()
 		select {
 		case err := <-ended:
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				t.Fatalf("ended with %v", err)
 			}
 		case <-time.After(20 * time.Second):
@@ -210,7 +210,7 @@ func TestNothingIsLostBetweenHandlerAndGoroutine(t *testing.T) {
 				continue
 			}
 			var mu sync.Mutex
-			on, left, over := true, 50, make(chan error, 1)
+			on, left, over := true, 50, make(chan error, 1) // mu guards on and left
 			handle := func() {
 				mu.Lock()
 				defer mu.Unlock()
@@ -236,7 +236,8 @@ func TestNothingIsLostBetweenHandlerAndGoroutine(t *testing.T) {
 			handle()
 			err := <-over
 			c.Detach()
-			mu.Lock() // no call is under way any more
+			mu.Lock()
+			on = false // and no call is under way any more
 			mu.Unlock()
 			if err != nil {
 				return
@@ -267,7 +268,7 @@ func TestNothingIsLostBetweenHandlerAndGoroutine(t *testing.T) {
 		}
 		n, err := a.Read(buf)
 		got = append(got, buf[:n]...)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
