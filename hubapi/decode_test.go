@@ -266,7 +266,7 @@ func TestWidePageStaysInItsMemory(t *testing.T) {
 	}
 }
 
-// BenchmarkDecodePage fails when a page takes longer than its bar, or half of what encoding/json needs.
+// BenchmarkDecodePage fails when a page takes longer than its bar, or a third of what encoding/json needs.
 func BenchmarkDecodePage(b *testing.B) {
 	body, names := widePage()
 	p := hubapi.NewProjection(names)
@@ -289,7 +289,12 @@ func BenchmarkDecodePage(b *testing.B) {
 			took[d.name] = b.Elapsed() / time.Duration(b.N)
 		})
 	}
-	if ours, std := took["hubapi"], took["encoding-json"]; ours > decodeTime || (std > 0 && ours > std/2) {
+	ours, std := took["hubapi"], took["encoding-json"]
+	if std == 0 {
+		return // one of them alone was asked for
+	}
+	// The bar is that of a machine on which encoding/json takes 10 ms, which a busy one is not.
+	if free := std < 12*time.Millisecond; ours > std/3 || (free && ours > decodeTime) {
 		b.Errorf("a page takes %v, its bar is %v; encoding/json takes %v", ours, decodeTime, std)
 	}
 }
