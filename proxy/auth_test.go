@@ -79,7 +79,7 @@ func guarded(t *testing.T, secure bool) (*pgtest.Cluster, string) {
 	if secure {
 		settings = map[string]string{"ssl": "on", "ssl_cert_file": cert, "ssl_key_file": key}
 	}
-	starting, cancel := context.WithTimeout(t.Context(), 4*patience) // the machine may be busy with other tests
+	starting, cancel := context.WithTimeout(t.Context(), patience) // the machine may be busy with other tests
 	defer cancel()
 	cluster, err := pgtest.Start(starting, pgtest.ClusterConfig{
 		Dir: filepath.Join(dir, "data"), Settings: settings,

@@ -50,7 +50,7 @@ func TestATakeOverRefusesNobody(t *testing.T) {
 	wait := func(what string, n int64) {
 		t.Helper()
 		from := connected.Load()
-		for end := time.Now().Add(4 * patience); connected.Load() < from+n && !t.Failed(); time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(patience); connected.Load() < from+n && !t.Failed(); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("no connections %s", what)
 			}
@@ -76,7 +76,7 @@ func TestATakeOverRefusesNobody(t *testing.T) {
 
 // ask connects, asks one question and leaves.
 func ask(address string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	conn, err := pgconn.Connect(ctx, address)
 	if err != nil {
