@@ -90,7 +90,7 @@ func TestAClientThatOnlyListensGivesItsBackendBack(t *testing.T) {
 
 func TestAListenerIsParkedAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	r := newParkRig(t, nil, nil)
+	r := newParkRig(t, nil, func(c *proxy.Config) { c.Poll = 50 * time.Millisecond })
 	writer := r.db.Conn(t)
 	exec(t, writer, "create schema hubspot")
 	exec(t, writer, "create table hubspot.deals as select 7 as id")
