@@ -17,7 +17,8 @@ func (p *Program) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Keep an account's tables true and serve them",
 		Long: "Keep the tables of a HubSpot account true, serve them over the Postgres protocol and wake LISTENing\n" +
-			"clients when a row changes. The database needs a role that owns it, nothing more.",
+			"clients when a row changes. The database needs a role that owns it, nothing more.\n" +
+			"`hubpg config` shows every setting, the rare ones too.",
 		Example: "  HUBPG_HUBSPOT_TOKEN_FILE=token HUBPG_DATABASE_URL=postgres://hubpg@db/crm hubpg serve\n" +
 			"  hubpg serve --config hubpg.yaml --role proxy --proxy-listen :6543\n" +
 			"  hubpg serve --config hubpg.yaml --take-over   # then stop the one that runs",

@@ -30,6 +30,7 @@ func NewLoader(flags *pflag.FlagSet, prefixes ...string) *Loader {
 		}
 		l.given[s.key] = new(string)
 		flag := flags.VarPF(&textFlag{text: l.given[s.key], shown: s.show(defaults)}, s.flag, "", s.usage+"  [$"+s.env+"]")
+		flag.Hidden = s.rare()
 		if _, ok := s.value(defaults).(*bool); ok {
 			flag.NoOptDefVal = "true"
 		}

@@ -17,6 +17,15 @@ type setting struct {
 // FileVariable names the environment variable with the path of the configuration file.
 const FileVariable = "HUBPG_CONFIG"
 
+// rare reports whether a setting's flag is left out of the help, which has to fit a screen. hubpg config shows them all.
+func (s *setting) rare() bool {
+	switch s.key {
+	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.tls_client_ca", "proxy.listener_idle", "webhooks.signatures":
+		return true
+	}
+	return false
+}
+
 // settings lists every setting in the order in which they are printed.
 func settings() []setting {
 	return []setting{
