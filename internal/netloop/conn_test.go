@@ -227,7 +227,7 @@ func TestNothingIsLostBetweenHandlerAndGoroutine(t *testing.T) {
 						over <- err
 						return
 					}
-					if n < len(buf) {
+					if n < len(buf) && !c.Ended() {
 						return
 					}
 				}
