@@ -186,6 +186,9 @@ func (f *front) ride() error {
 func (e *express) fromClient() {
 	e.turn.Lock()
 	defer e.turn.Unlock()
+	if !e.on { // a call that came late: what it would touch is front's and back's again
+		return
+	}
 	defer e.caught(&e.ended.front)
 	for e.on {
 		err := e.pump.Step()
@@ -206,6 +209,9 @@ func (e *express) fromClient() {
 func (e *express) fromServer() {
 	e.turn.Lock()
 	defer e.turn.Unlock()
+	if !e.on {
+		return
+	}
 	defer e.caught(&e.ended.back)
 	defer e.filter.unlock()
 	for e.on {
