@@ -218,8 +218,8 @@ func TestRefusedTokenPausesTheAccountAndIsTriedAgain(t *testing.T) {
 	}
 	w.hub.ClearFaults()
 	w.must(w.hub.Update("contacts", w.live("contacts")[0].ID, map[string]string{"firstname": "back"}))
-	w.awaitEqual(20*time.Second, "contacts")
-	eventually(t, 10*time.Second, func() string { return w.status("contacts").LastError })
+	w.awaitEqual(time.Minute, "contacts")
+	eventually(t, time.Minute, func() string { return w.status("contacts").LastError })
 }
 
 func TestWrongTokenIsReportedWithRemedy(t *testing.T) {
