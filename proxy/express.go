@@ -46,7 +46,7 @@ func (g *gauge) Read(b []byte) (int, error) {
 // mount makes both connections the loop's, where they are plain and it has room. Nothing else may be using them.
 func (v *session) mount() {
 	loop := v.server.loops.take()
-	if loop == nil || v.server.config.ExpressAfter < 0 || !plain(v.client) || !plain(v.upstream.conn) {
+	if loop == nil || v.server.config.ExpressAfter <= 0 || !plain(v.client) || !plain(v.upstream.conn) {
 		return
 	}
 	for _, conn := range []*net.Conn{&v.client, &v.upstream.conn} {
@@ -93,13 +93,18 @@ func (f *front) newPump(rest []byte) *pgwire.Pump {
 	return newPump(f.client, rest, f)
 }
 
-// mayRide reports whether the session is one that the loop can carry.
+// mayRide reports whether the session is one that the loop can carry. The baton must be had without front reading on:
+// so nothing was under way before what the client has just said, and that ended with a Query or a Sync. After less
+// Postgres may hold half an answer back until it hears more.
 func (f *front) mayRide() bool {
 	if _, ok := f.upstream.conn.(*netloop.Conn); !ok || f.gauge == nil || f.draining.Load() {
 		return false
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.rested || f.ledger.open {
+		return false
+	}
 	return f.listener == nil || !f.ledger.listens() && !f.ledger.prepares()
 }
 

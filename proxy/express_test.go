@@ -27,7 +27,7 @@ func (r *rig) carried(n int64) {
 // chat has a session say a few short things, so that the loop comes to carry it.
 func (r *rig) chat(conn *pgx.Conn) {
 	r.t.Helper()
-	for i := range 2 * proxy.DefaultExpressAfter {
+	for i := range 16 {
 		var got int
 		if err := conn.QueryRow(deadline(r.t), "select $1::int", i).Scan(&got); err != nil || got != i {
 			r.t.Fatalf("selected %d, got %d: %v", i, got, err)

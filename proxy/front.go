@@ -20,6 +20,7 @@ type front struct {
 	gauge    *gauge // what pump reads, where the event loop can move it
 	calm     int    // reads since one that filled the buffer
 	price    int    // reads that the next ride takes, if more than the usual
+	rested   bool   // nothing was under way before the last read
 	riding   bool   // the loop moves the pump
 	alighted bool   // the pump was halted to end the ride, for no other reason
 }
@@ -112,6 +113,7 @@ var errToServer = errors.New("write to Postgres")
 func (f *front) Begin() {
 	f.mu.Lock()
 	f.locked = true
+	f.rested = !f.ledger.open && f.ledger.asked == f.ledger.answered
 	f.unpark()
 }
 

@@ -55,9 +55,6 @@ func newRig(t testing.TB, db *pgtest.DB, change func(*proxy.Config)) *rig {
 		Listen: "127.0.0.1:0", Upstream: db.URL, Changes: db.Pool(t), DrainTimeout: 5 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	}
-	if len(t.Name())%2 == 0 { // half of the tests have the event loop carry their sessions from the first read on
-		cfg.ExpressAfter = 1
-	}
 	if change != nil {
 		change(&cfg)
 	}

@@ -160,6 +160,11 @@ func (t *takeover) stage(query bool) error {
 	if t.server != nil {
 		return nil
 	}
+	// back stops between two messages, and Postgres may keep half of one until it hears more.
+	t.toServer = pgwire.AppendMessage(t.toServer, 'H')
+	if err := t.flushServer(); err != nil {
+		return err
+	}
 	rest, err := t.takeBaton()
 	if err != nil {
 		return err
