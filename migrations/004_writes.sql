@@ -582,6 +582,16 @@ begin
                 case tg_op when 'INSERT' then 'associate' when 'DELETE' then 'dissociate' else 'update' end,
                 case tg_op when 'UPDATE' then '{label}'::text[] else '{}' end, was, is_);
     end if;
+    if tg_op = 'DELETE' then -- nothing stays that would refuse a read that began before
+        insert into hubpg.tombstones as t (portal_id, table_name, record_id, op, read_at)
+        select tg_argv[0]::bigint, tg_table_name, (was ->> tg_argv[1])::bigint, 'dissociate', (w.answer ->> 'read_at')::timestamptz
+        from hubpg.write_answers w
+        where w.pid = pg_backend_pid()
+        and w.key = 'd' || tg_relid || ':' || (was ->> tg_argv[1]) || ':' || (was ->> tg_argv[2]) || ':' || old.type_id || ':' || old.category
+        on conflict (portal_id, table_name, record_id) do update
+        set op = case when excluded.read_at > t.read_at then excluded.op else t.op end,
+            read_at = greatest(t.read_at, excluded.read_at);
+    end if;
     return null;
 end
 $$;

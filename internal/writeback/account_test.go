@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +39,8 @@ type account struct {
 	applier *mirror.Applier
 	writer  *writeback.Writer
 	tables  map[string]*catalog.Table
-	pair    *catalog.Pair // contacts with companies
+	pair    *catalog.Pair                       // contacts with companies
+	arrives atomic.Pointer[func(*http.Request)] // called before HubSpot looks at a request
 }
 
 func newAccount(t testing.TB) *account {
@@ -55,7 +58,12 @@ func newAccountOf(t testing.TB, cfg mirror.MapperConfig, hub sandbox.Config) *ac
 	t.Helper()
 	hub.Seed, hub.Empty, hub.Quiet, hub.PortalID = 1, true, true, portal
 	a := &account{t: t, hub: sandbox.New(hub), tables: map[string]*catalog.Table{}}
-	server := httptest.NewServer(a.hub)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if arrives := a.arrives.Load(); arrives != nil {
+			(*arrives)(r)
+		}
+		a.hub.ServeHTTP(w, r)
+	}))
 	t.Cleanup(server.Close)
 	a.db = pgtest.Migrated(t, migrations.Up)
 	a.roles()

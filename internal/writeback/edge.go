@@ -299,6 +299,7 @@ func (m *mission) sendPairs(ctx context.Context, in []hubapi.AssociationWrite, o
 	if err == nil {
 		m.heard(b.CorrelationID)
 	}
+	answered := time.Now() // associations have no version: a read that began earlier may have missed it
 	for i := range in {
 		reason := err
 		if reason == nil {
@@ -309,7 +310,7 @@ func (m *mission) sendPairs(ctx context.Context, in []hubapi.AssociationWrite, o
 				c.flaws = append(c.flaws, flawsOf(reason, nil)...)
 				continue
 			}
-			c.done, c.readAt = true, b.SentAt
+			c.done, c.readAt = true, answered
 		}
 	}
 }

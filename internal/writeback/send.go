@@ -150,6 +150,7 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 	}
 	began := time.Now()
 	results, err := m.call(ctx, batch)
+	answered := time.Now()
 	var lost []*change
 	switch {
 	case err == nil:
@@ -159,6 +160,9 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 			switch {
 			case r.Err == nil:
 				c.done, c.record, c.readAt = true, r.Record, results.SentAt
+				if c.op == opDelete {
+					c.readAt = answered // a read that began since it was sent may have found the record alive
+				}
 			case isA[*hubapi.AmbiguousError](r.Err), attempt > 0 && c.op == opInsert && isA[*hubapi.ConflictError](r.Err):
 				lost = append(lost, c)
 			default:
