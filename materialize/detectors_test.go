@@ -297,3 +297,37 @@ func (w *world) ids64(sql string) []int64 {
 	w.must(err)
 	return ids
 }
+
+// A property is archived, a record is read meanwhile, and the property is back before any pass of the schema lane.
+func TestAPropertyThatWasAwayUnseenIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 30}, func(c *materialize.Config) {
+		c.Pace = slowSweeps()
+		c.Pace.Schema = 300 * time.Millisecond
+	})
+	def := sandbox.PropertyDef{Name: "shoe_size", Label: "Shoe size", Type: "string", FieldType: "text"}
+	w.must(w.hub.AddProperty("contacts", def))
+	record := w.live("contacts")[3].ID
+	w.must(w.hub.Update("contacts", record, map[string]string{"shoe_size": "44"}))
+	size := func(want string) {
+		t.Helper()
+		eventually(t, 60*time.Second, func() string {
+			if n := w.count(`
+select count(*)
+from hubspot.contacts
+where id = $1 and to_jsonb(contacts) ->> 'shoe_size' is not distinct from nullif($2, '')`, record, want); n != 1 {
+				return "the record does not have shoe size " + want
+			}
+			return ""
+		})
+	}
+	size("44")
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultInternal, Path: "/properties/"})
+	time.Sleep(time.Second) // for a pass that is under way
+	w.must(w.hub.ArchiveProperty("contacts", "shoe_size"))
+	w.must(w.hub.Update("contacts", record, map[string]string{"firstname": "Away"}))
+	size("")
+	w.must(w.hub.AddProperty("contacts", def))
+	w.hub.ClearFaults()
+	size("44")
+}

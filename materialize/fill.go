@@ -19,6 +19,7 @@ import (
 // fillPosition is the cursor of the fill lane.
 type fillPosition struct {
 	Properties string `json:"properties"` // being filled, joined; another set starts over
+	Version    int64  `json:"version"`    // of the catalog; with another, they may be due again from the first row on
 	Next       int64  `json:"next"`       // rows with smaller ids have their values
 	Rows       int64  `json:"rows"`
 }
@@ -26,6 +27,9 @@ type fillPosition struct {
 // fill reads the values of properties that are younger than the table for the rows that were there before them. Only
 // those properties are asked for, so nothing else is touched. Rows that are stored anew meanwhile have the values
 // already: the applier refuses rows whose columns are not all that the catalog has.
+//
+// Then it reads those again whose definition was changed, because that may have been a return from the archive; what
+// differs there is news, and in the change log.
 func (s *step) fill(ctx context.Context) (time.Duration, error) {
 	t, err := s.liveTarget(ctx)
 	if err != nil || t == nil {
@@ -41,13 +45,14 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 			return 0, errEnded
 		}
 	}
+	columns, news := due(columns)
 	var p fillPosition
 	c, err := s.load(ctx, &p)
 	if err != nil {
 		return 0, err
 	}
-	if names := joined(columns); p.Properties != names {
-		p = fillPosition{Properties: names}
+	if names := joined(columns); p.Properties != names || p.Version != t.table.Version {
+		p = fillPosition{Properties: names, Version: t.table.Version}
 	}
 	asked := projection(columns)
 	for !s.over() {
@@ -66,7 +71,7 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 		p.Rows += int64(len(ids))
 		batch := &mirror.Batch{
 			Table: t.table, Columns: columns, ReadAt: readAt, Source: changes.Schema,
-			Quiet: !s.e.cfg.BackfillEvents,
+			Quiet: !news && !s.e.cfg.BackfillEvents,
 		}
 		for i := range records {
 			batch.Rows = append(batch.Rows, row(&records[i]))
@@ -81,7 +86,20 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// filled records that the columns are complete and ends the lane.
+// due returns those of columns that are to be read now, and whether they have been read before.
+func due(columns []catalog.Column) (first []catalog.Column, again bool) {
+	for _, c := range columns {
+		if !c.Lapsed {
+			first = append(first, c)
+		}
+	}
+	if len(first) == 0 {
+		return columns, true
+	}
+	return first, false
+}
+
+// filled records that the columns are complete and ends the lane, unless others are due.
 func (s *step) filled(ctx context.Context, t *target, c *cursor, columns []catalog.Column) error {
 	err := s.commit(ctx, t.name(), move{cursor: c, position: fillPosition{}}, func(tx pgx.Tx, _ bool) (mirror.Result, error) {
 		return mirror.Result{}, s.e.mapper.Filled(ctx, tx, t.table, columns)
@@ -90,6 +108,9 @@ func (s *step) filled(ctx context.Context, t *target, c *cursor, columns []catal
 		return err
 	}
 	s.e.tables.forget()
+	if len(columns) < len(t.table.Unfilled()) {
+		return nil
+	}
 	return errEnded
 }
 

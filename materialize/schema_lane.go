@@ -164,6 +164,9 @@ func (s *step) mapType(ctx context.Context, t objectType) error {
 			Name: p.Name, Type: p.Type, FieldType: p.FieldType, Label: p.Label, Description: p.Description,
 			Calculated: p.Calculated, ReadOnly: !p.Writable(), Hidden: p.Hidden, Archived: p.Archived,
 		})
+		if d := &t.def.Properties[i]; p.Modification.Archivable && !p.HubSpotDefined {
+			d.ChangedAt = p.UpdatedAt.UTC()
+		}
 	}
 	table, change, err := s.e.mapper.EnsureObject(ctx, s.e.cfg.Pool, &t.def)
 	if _, ok := errors.AsType[*mirror.ConflictError](err); ok { // somebody else's table: this type waits, the others do not

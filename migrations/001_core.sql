@@ -52,6 +52,8 @@ create table hubpg.columns (
     read_only   boolean     not null default false,
     filled_at   timestamptz, -- when every old row had been given its value; null while a fill is due
     archived_at timestamptz,
+    lapsed      boolean     not null default false, -- filled once, and read again because the definition was changed or restored
+    changed_at  timestamptz, -- of HubSpot's definition; null where it cannot be archived
     locked_at   timestamptz not null default now(),
     constraint columns_pkey primary key (portal_id, table_name, property),
     constraint columns_name_key unique (portal_id, table_name, column_name),

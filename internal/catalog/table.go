@@ -1,5 +1,7 @@
 package catalog
 
+import "time"
+
 // Column is one property of an object type as a column of its table.
 type Column struct {
 	Name        string // locked when first given
@@ -7,12 +9,14 @@ type Column struct {
 	Kind        Kind
 	Label       string
 	Description string
-	Calculated  bool // HubSpot computes the value; it may change without the record being modified
-	ReadOnly    bool // HubSpot refuses a write
-	Overflow    bool // kept in the jsonb column _overflow under Name
-	Pinned      bool // never moved to _overflow
-	Archived    bool // the property is archived in HubSpot: the column stays, nothing asks for it
-	Filled      bool // every row that existed before the column has its value
+	Calculated  bool      // HubSpot computes the value; it may change without the record being modified
+	ReadOnly    bool      // HubSpot refuses a write
+	Overflow    bool      // kept in the jsonb column _overflow under Name
+	Pinned      bool      // never moved to _overflow
+	Archived    bool      // the property is archived in HubSpot: the column stays, nothing asks for it
+	Filled      bool      // every row that existed before the column has its value
+	Lapsed      bool      // it was filled once: what its values are read for again is a change or a return of the definition
+	ChangedAt   time.Time // of HubSpot's definition; zero where it cannot be archived
 }
 
 // Table is one object type as a table.

@@ -67,14 +67,18 @@ func (p *plan) compare(c catalog.Column, def *PropertyDef) {
 		p.change.Retyped = append(p.change.Retyped, c.Name)
 	}
 	labelled := c.Label != def.Label || c.Description != def.Description
-	changed := labelled || c.Calculated != def.Calculated || c.ReadOnly != def.ReadOnly
-	c.Label, c.Description, c.Calculated, c.ReadOnly = def.Label, def.Description, def.Calculated, def.ReadOnly
-	if c.Archived { // values that were set meanwhile have to be read
-		c.Archived, c.Filled, changed = false, false, true
+	// It may have been archived for a while that no pass saw. A row read in that while lacks the value, which came back
+	// without a change of the record's.
+	away := c.Archived || !c.ChangedAt.IsZero() && def.ChangedAt.After(c.ChangedAt)
+	changed := away || labelled || c.Calculated != def.Calculated || c.ReadOnly != def.ReadOnly || !c.ChangedAt.Equal(def.ChangedAt)
+	c.Label, c.Description, c.Calculated, c.ReadOnly, c.ChangedAt = def.Label, def.Description, def.Calculated, def.ReadOnly, def.ChangedAt
+	if away {
+		c.Archived, c.Lapsed = false, c.Filled || c.Lapsed
+		c.Filled = false
 		p.change.Restored = append(p.change.Restored, c.Name)
 	}
 	if changed {
-		p.change.Labelled = append(p.change.Labelled, c.Name)
+		p.change.Redefined = append(p.change.Redefined, c.Name)
 		p.touched = append(p.touched, c)
 	}
 	if labelled {
@@ -121,15 +125,24 @@ func (m *Mapper) bump(ctx context.Context, tx pgx.Tx, table string) error {
 }
 
 // Filled records that every row has the values of the given columns, so that nothing is due for them any more. Call it
-// in the transaction that stores the last of those rows.
+// in the transaction that stores the last of those rows, which holds the table's lock. It fails with ErrStaleCatalog
+// when the columns have changed since t was loaded: one of them may be due again.
 func (m *Mapper) Filled(ctx context.Context, tx pgx.Tx, t *catalog.Table, columns []catalog.Column) error {
 	properties := make([]string, len(columns))
 	for i, c := range columns {
 		properties[i] = c.Property
 	}
-	_, err := tx.Exec(ctx, `
+	var current int64
+	err := tx.QueryRow(ctx, "select catalog_version from hubpg.objects where portal_id = $1 and table_name = $2", m.c.PortalID, t.Name).Scan(&current)
+	if err != nil {
+		return fmt.Errorf("mark columns of %s as filled: %w", t.Name, err)
+	}
+	if current != t.Version {
+		return fmt.Errorf("mark columns of %s as filled: %w", t.Name, ErrStaleCatalog)
+	}
+	_, err = tx.Exec(ctx, `
 update hubpg.columns
-set filled_at = now()
+set filled_at = now(), lapsed = false
 where portal_id = $1 and table_name = $2 and property = any($3) and archived_at is null`, m.c.PortalID, t.Name, properties)
 	if err != nil {
 		return fmt.Errorf("mark columns of %s as filled: %w", t.Name, err)

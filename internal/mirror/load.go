@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -109,7 +110,8 @@ order by o.table_name`, portalID, name)
 	}
 	rows, err = q.Query(ctx, `
 select c.table_name, c.column_name, c.property, c.kind, c.label, c.description, c.calculated, c.read_only,
-       c.placement = 'overflow', c.placement = 'excluded', c.pinned, c.archived_at is not null, c.filled_at is not null
+       c.placement = 'overflow', c.placement = 'excluded', c.pinned, c.archived_at is not null, c.filled_at is not null,
+       c.lapsed, c.changed_at
 from hubpg.columns c
 join hubpg.accounts a using (portal_id)
 left join pg_attribute t on t.attrelid = to_regclass(format('%I.%I', a.schema_name, c.table_name)) and t.attname = c.column_name
@@ -121,15 +123,18 @@ order by c.table_name, t.attnum nulls last, c.column_name`, portalID, name)
 	var table, kind string
 	var c catalog.Column
 	var excluded bool
+	var changed *time.Time
 	_, err = pgx.ForEachRow(rows, []any{
 		&table, &c.Name, &c.Property, &kind, &c.Label, &c.Description, &c.Calculated, &c.ReadOnly,
-		&c.Overflow, &excluded, &c.Pinned, &c.Archived, &c.Filled,
+		&c.Overflow, &excluded, &c.Pinned, &c.Archived, &c.Filled, &c.Lapsed, &changed,
 	}, func() error {
 		k, known := catalog.ParseKind(kind)
 		if !known {
 			return fmt.Errorf("column %s.%s has unknown kind %s", table, c.Name, strings.TrimSpace(kind))
 		}
-		c.Kind = k
+		if c.Kind, c.ChangedAt = k, (time.Time{}); changed != nil {
+			c.ChangedAt = changed.UTC()
+		}
 		switch t := byName[table]; {
 		case t == nil:
 		case excluded:

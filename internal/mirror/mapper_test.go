@@ -75,7 +75,7 @@ func TestTheTableFollowsItsDefinition(t *testing.T) {
 	m.in(func(tx pgx.Tx) (mirror.Result, error) {
 		return mirror.Result{}, m.mapper.Filled(t.Context(), tx, table, table.Unfilled())
 	})
-	step("label changed", func() { def.Properties[0].Label = "E-mail" }, mirror.SchemaChange{Labelled: []string{"email"}}, 2)
+	step("label changed", func() { def.Properties[0].Label = "E-mail" }, mirror.SchemaChange{Redefined: []string{"email"}}, 2)
 	if got := m.text("select col_description('hubspot.contacts'::regclass, 4)"); got != "E-mail" {
 		t.Errorf("comment is %q", got)
 	}
@@ -87,9 +87,26 @@ func TestTheTableFollowsItsDefinition(t *testing.T) {
 		t.Errorf("%d of %d columns are readable", len(table.Readable()), len(table.Columns))
 	}
 	table = step("property restored", func() { def.Properties = append(def.Properties, order) },
-		mirror.SchemaChange{Restored: []string{"order_"}, Labelled: []string{"order_"}, Retyped: []string{"score"}}, 4)
+		mirror.SchemaChange{Restored: []string{"order_"}, Redefined: []string{"order_"}, Retyped: []string{"score"}}, 4)
 	if len(table.Unfilled()) != 1 {
 		t.Error("a restored column has to be filled again")
+	}
+	m.in(func(tx pgx.Tx) (mirror.Result, error) {
+		return mirror.Result{}, m.mapper.Filled(t.Context(), tx, table, table.Unfilled())
+	})
+	last := &def.Properties[len(def.Properties)-1]
+	step("definition dated", func() { last.ChangedAt = at(1) }, mirror.SchemaChange{Redefined: []string{"order_"}, Retyped: []string{"score"}}, 4)
+	old := table
+	table = step("archived and restored unseen", func() { last.ChangedAt = at(2) },
+		mirror.SchemaChange{Restored: []string{"order_"}, Redefined: []string{"order_"}, Retyped: []string{"score"}}, 5)
+	if due := table.Unfilled(); len(due) != 1 || !due[0].Lapsed {
+		t.Errorf("columns to fill: %+v", due)
+	}
+	err := pgx.BeginFunc(t.Context(), m.pool, func(tx pgx.Tx) error {
+		return m.mapper.Filled(t.Context(), tx, old, table.Unfilled())
+	})
+	if !errors.Is(err, mirror.ErrStaleCatalog) {
+		t.Errorf("a fill that began before ended as %v", err)
 	}
 	// A column keeps its kind: what does not fit any more is kept aside.
 	m.put(table, at(2), row(1, at(1), "a@x", "high", nil, nil, nil, nil, nil))

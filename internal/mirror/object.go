@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -35,22 +36,25 @@ type PropertyDef struct {
 	ReadOnly    bool
 	Hidden      bool
 	Archived    bool // treated as a property that is not listed
+	// ChangedAt is when the definition was last changed: it may have been archived and restored, so its values are read
+	// again. Leave it zero where a definition cannot be archived.
+	ChangedAt time.Time
 }
 
 // SchemaChange tells what EnsureObject had to change; names are column names.
 type SchemaChange struct {
-	Created  bool
-	Added    []string
-	Archived []string
-	Restored []string
-	Labelled []string
-	Deletes  bool     // deletes are soft now, or hard: whichever the configuration says and the table did not
-	Retyped  []string // HubSpot's type is another now; the column keeps its kind. Reported every time
+	Created   bool
+	Added     []string
+	Archived  []string
+	Restored  []string
+	Redefined []string
+	Deletes   bool     // deletes are soft now, or hard: whichever the configuration says and the table did not
+	Retyped   []string // HubSpot's type is another now; the column keeps its kind. Reported every time
 }
 
 // Any reports whether the database was changed.
 func (c *SchemaChange) Any() bool {
-	return c.Created || c.Deletes || len(c.Added)+len(c.Archived)+len(c.Restored)+len(c.Labelled) > 0
+	return c.Created || c.Deletes || len(c.Added)+len(c.Archived)+len(c.Restored)+len(c.Redefined) > 0
 }
 
 // EnsureObject makes the table of an object type, or brings it in line with the type's definition: new properties
@@ -204,7 +208,7 @@ func newColumns(stamps *catalog.Table, names *catalog.Names, properties []Proper
 		columns[i] = catalog.Column{
 			Name: names.Column(p.Name), Property: p.Name, Kind: catalog.KindOf(p.Type, p.FieldType),
 			Label: p.Label, Description: p.Description, Calculated: p.Calculated, ReadOnly: p.ReadOnly,
-			Overflow: overflow[i], Filled: filled,
+			ChangedAt: p.ChangedAt, Overflow: overflow[i], Filled: filled,
 		}
 	}
 	return columns
@@ -218,19 +222,25 @@ func (m *Mapper) storeColumns(ctx context.Context, tx pgx.Tx, t *catalog.Table, 
 		if c.Overflow {
 			placement = "overflow"
 		}
+		var changedAt *time.Time
+		if !c.ChangedAt.IsZero() {
+			changedAt = &c.ChangedAt
+		}
 		batch.Queue(`
 insert into hubpg.columns as c (portal_id, table_name, property, column_name, kind, placement, label, description,
-                                calculated, read_only, filled_at, archived_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, case when $11 then now() end, case when $12 then now() end)
+                                calculated, read_only, filled_at, archived_at, lapsed, changed_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, case when $11 then now() end, case when $12 then now() end, $13, $14)
 on conflict (portal_id, table_name, property) do update
 set label = excluded.label,
     description = excluded.description,
     calculated = excluded.calculated,
     read_only = excluded.read_only,
     filled_at = case when $11 then coalesce(c.filled_at, now()) end,
-    archived_at = case when $12 then coalesce(c.archived_at, now()) end`,
+    archived_at = case when $12 then coalesce(c.archived_at, now()) end,
+    lapsed = excluded.lapsed,
+    changed_at = excluded.changed_at`,
 			m.c.PortalID, t.Name, c.Property, c.Name, c.Kind.SQL(), placement, c.Label, c.Description,
-			c.Calculated, c.ReadOnly, c.Filled, c.Archived)
+			c.Calculated, c.ReadOnly, c.Filled, c.Archived, c.Lapsed, changedAt)
 	}
 	return tx.SendBatch(ctx, batch).Close()
 }
