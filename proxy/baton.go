@@ -14,73 +14,97 @@ import (
 // baton is the right to read what Postgres says. back holds it, except while front performs a write, has parked the
 // session or has it carried by the event loop.
 type baton struct {
-	wanted atomic.Bool
-	given  chan []byte   // from back: what it has read and not passed on
-	back   chan returned // to back
+	wanted atomic.Uint32 // a demand
+	given  chan handed   // from back
+	back   chan handed   // to back
 	gone   chan struct{} // closed when back has ended
 }
 
-// returned is what goes with the baton to back: what was read and not passed on, or the pump that has it, or why
-// there is nothing to go on with.
-type returned struct {
-	rest []byte
-	pump *pgwire.Pump
-	err  error
+// demand is what back is asked for.
+type demand uint32
+
+const (
+	wantNothing demand = iota
+	wantRest           // what it has read, once it is between two messages: Postgres may have to be made to end one
+	wantPump           // its pump, wherever that is
+)
+
+// handed is what goes with the baton: what was read and not passed on, or the pump that has it, or why there is nothing
+// to go on with.
+type handed struct {
+	rest  []byte
+	pump  *pgwire.Pump
+	gauge *gauge // what pump reads; nil where the event loop cannot move it
+	err   error
 }
 
 func newBaton() *baton {
-	return &baton{given: make(chan []byte), back: make(chan returned), gone: make(chan struct{})}
+	return &baton{given: make(chan handed), back: make(chan handed), gone: make(chan struct{})}
 }
 
-// take waits until back has stopped between two messages and returns what it had read beyond.
+// takeBaton waits until back has stopped between two messages and returns what it had read beyond.
 func (v *session) takeBaton() ([]byte, error) {
+	h, err := v.claimBaton(wantRest)
+	return h.rest, err
+}
+
+// claimBaton waits until back has stopped.
+func (v *session) claimBaton(what demand) (handed, error) {
 	b := v.baton
-	b.wanted.Store(true)
-	defer b.wanted.Store(false)
+	b.wanted.Store(uint32(what))
+	defer b.wanted.Store(uint32(wantNothing))
 	if err := v.upstream.conn.SetReadDeadline(time.Now()); err != nil {
-		return nil, errors.Join(errToServer, err)
+		return handed{}, errors.Join(errToServer, err)
 	}
 	select {
-	case rest := <-b.given:
+	case h := <-b.given:
 		if err := v.upstream.conn.SetReadDeadline(time.Time{}); err != nil {
-			return rest, errors.Join(errToServer, err)
+			h.close()
+			return handed{}, errors.Join(errToServer, err)
 		}
-		return rest, nil
+		return h, nil
 	case <-b.gone:
-		return nil, errToServer
+		return handed{}, errToServer
+	}
+}
+
+func (h *handed) close() {
+	if h.pump != nil {
+		h.pump.Close()
 	}
 }
 
 // returnBaton lets back go on with what was read and not passed on.
-func (v *session) returnBaton(rest []byte) { v.passBaton(returned{rest: rest}) }
+func (v *session) returnBaton(rest []byte) { v.passBaton(handed{rest: rest}) }
 
-func (v *session) passBaton(r returned) {
+func (v *session) passBaton(h handed) {
 	select {
-	case v.baton.back <- r:
+	case v.baton.back <- h:
 	case <-v.baton.gone:
-		if r.pump != nil {
-			r.pump.Close()
-		}
+		h.close()
 	}
 }
 
 // pumpBack runs back's pump, handing the baton over whenever it is wanted.
 func (v *session) pumpBack(b *back) error {
-	next := returned{rest: v.serverRest}
+	next := handed{rest: v.serverRest}
 	v.serverRest = nil
 	for {
 		if next.err != nil {
-			next.pump.Close()
-			return next.err
+			next.close()
+			return raised(next.err)
 		}
 		if next.pump == nil {
-			next.pump = newPump(v.upstream.conn, next.rest, b)
-		}
-		left, err := v.pumpUntilWanted(next.pump)
-		if err != nil {
+			next.pump, next.gauge = gaugedPump(v.upstream.conn, next.rest, b)
+		} else if err := v.deliverSpilled(); err != nil {
+			next.close()
 			return err
 		}
-		v.baton.given <- left // takeBaton waits for it
+		next.rest = nil
+		if err := v.pumpUntilWanted(&next); err != nil {
+			return err
+		}
+		v.baton.given <- next // claimBaton waits for it
 		var ok bool
 		if next, ok = <-v.baton.back; !ok { // front has ended without returning it: while parked, or by a panic
 			if v.farewell.Load() {
@@ -91,22 +115,42 @@ func (v *session) pumpBack(b *back) error {
 	}
 }
 
-// pumpUntilWanted returns nil and what was read when the baton is wanted and no message is half-way.
-func (v *session) pumpUntilWanted(pump *pgwire.Pump) ([]byte, error) {
-	defer pump.Close()
-	err := pump.Run()
-	for v.baton.wanted.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-		if pump.Between() {
-			return slices.Clone(pump.Rest()), nil
+// deliverSpilled waits until the client has taken what the event loop could not send it at once.
+func (v *session) deliverSpilled() error {
+	v.out.Lock()
+	defer v.out.Unlock()
+	if _, err := v.client.Write(nil); err != nil {
+		return errors.Join(errToClient, err)
+	}
+	return nil
+}
+
+// pumpUntilWanted returns nil when the baton is wanted and h is what is to be handed over.
+func (v *session) pumpUntilWanted(h *handed) error {
+	err := h.pump.Run()
+	for errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, errToClient) {
+		wanted := demand(v.baton.wanted.Load())
+		if wanted == wantPump {
+			return nil
+		}
+		if wanted == wantNothing {
+			break
+		}
+		if h.pump.Between() {
+			h.rest = slices.Clone(h.pump.Rest())
+			h.close()
+			h.pump, h.gauge = nil, nil
+			return nil
 		}
 		if err = v.upstream.conn.SetReadDeadline(time.Time{}); err != nil {
-			return nil, err
+			break
 		}
-		if err = pump.Step(); err == nil {
+		if err = h.pump.Step(); err == nil {
 			err = os.ErrDeadlineExceeded
 		}
 	}
-	return nil, err
+	h.close()
+	return err
 }
 
 // newPump is [pgwire.NewPump] for a rest of any size.

@@ -85,19 +85,27 @@ func (f *front) steps() error {
 
 // newPump returns the pump of the client's messages.
 func (f *front) newPump(rest []byte) *pgwire.Pump {
-	f.gauge, f.calm = nil, 0
-	if conn, ok := f.client.(*netloop.Conn); ok && len(rest) <= pgwire.SmallBuffer {
-		f.gauge = &gauge{Conn: conn}
-		return newPump(f.gauge, rest, f)
-	}
-	return newPump(f.client, rest, f)
+	f.calm = 0
+	var p *pgwire.Pump
+	p, f.gauge = gaugedPump(f.client, rest, f)
+	return p
 }
 
-// mayRide reports whether the session is one that the loop can carry. The baton must be had without front reading on:
-// so nothing was under way before what the client has just said, and that ended with a Query or a Sync. After less
-// Postgres may hold half an answer back until it hears more.
+// gaugedPump is newPump, with the gauge that it reads where the event loop can move it: not where a rest is to be read
+// first, which no event tells of.
+func gaugedPump(conn net.Conn, rest []byte, filter pgwire.Filter) (*pgwire.Pump, *gauge) {
+	if c, ok := conn.(*netloop.Conn); ok && len(rest) <= pgwire.SmallBuffer {
+		g := &gauge{Conn: c}
+		return newPump(g, rest, filter), g
+	}
+	return newPump(conn, rest, filter), nil
+}
+
+// mayRide reports whether the session is one that the loop can carry. While front waits for the baton it does not read
+// the client: so nothing was under way before what the client has just said, and that ended with a Query or a Sync. Then
+// back has at most one answer to deliver.
 func (f *front) mayRide() bool {
-	if _, ok := f.upstream.conn.(*netloop.Conn); !ok || f.gauge == nil || f.draining.Load() {
+	if f.gauge == nil || f.draining.Load() {
 		return false
 	}
 	f.mu.Lock()
@@ -141,24 +149,25 @@ type express struct {
 
 // ride has the loop carry the session until that ends, and returns what front has to see to: nil for nothing.
 func (f *front) ride() error {
-	rest, err := f.takeBaton()
+	back, err := f.claimBaton(wantPump)
 	if err != nil {
 		return err
 	}
-	if len(rest) > pgwire.SmallBuffer {
+	if back.gauge == nil {
 		f.calm = 0
-		f.returnBaton(rest)
+		f.passBaton(back)
 		return nil
 	}
 	e := &express{front: f, filter: f.filter, over: make(chan struct{}), on: true}
-	e.conn = &gauge{Conn: f.upstream.conn.(*netloop.Conn)}
-	e.server = newPump(e.conn, rest, e.filter)
+	e.conn, e.server = back.gauge, back.pump
 	f.riding = true
 	f.server.counters.express.Add(1)
 	f.server.counters.rides.Add(1)
 	client, server := f.gauge.Conn, e.conn.Conn
+	e.turn.Lock() // a call that moves one must find both attached
 	client.Attach(e.fromClient)
 	server.Attach(e.fromServer)
+	e.turn.Unlock()
 	e.fromClient()
 	e.fromServer()
 	select {
@@ -168,11 +177,11 @@ func (f *front) ride() error {
 	case <-server.Closed():
 		err = net.ErrClosed
 	}
-	client.Detach()
-	server.Detach()
-	e.turn.Lock() // until a call that is under way is done
+	e.turn.Lock() // until a call that is under way is done: detached, it could wait
 	e.on = false
 	e.turn.Unlock()
+	client.Detach()
+	server.Detach()
 	f.server.counters.express.Add(-1)
 	f.riding, f.calm = false, 0
 	if e.moved < shortRide {
@@ -180,11 +189,18 @@ func (f *front) ride() error {
 	} else {
 		f.price = 0
 	}
-	f.passBaton(returned{pump: e.server, err: e.ended.back})
+	f.passBaton(handed{pump: e.server, gauge: e.conn, err: e.ended.back})
 	if e.ended.front != nil {
-		return e.ended.front
+		return raised(e.ended.front)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	// What the loop could not send to Postgres at once goes before what the client says next.
+	if _, err := server.Write(nil); err != nil {
+		return errors.Join(errToServer, err)
+	}
+	return nil
 }
 
 // fromClient moves what the client has sent. The loop calls it.
@@ -262,6 +278,14 @@ func (e *express) caught(ended *error) {
 type panicked struct {
 	value any
 	stack []byte
+}
+
+// raised panics with what panicked on the loop, where that is counted and told, and returns any other error.
+func raised(err error) error {
+	if p, ok := errors.AsType[*panicked](err); ok {
+		panic(p)
+	}
+	return err
 }
 
 func (p *panicked) Error() string { return fmt.Sprintf("%v\n%s", p.value, p.stack) }

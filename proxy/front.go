@@ -42,7 +42,7 @@ func (v *session) runFront(ctx context.Context) {
 		v.log.Error("perform a write", "error", err)
 		v.abort(errInternal(), endServer)
 	case errors.Is(err, errToServer):
-		// Postgres has closed; what it said on the way out is for back to deliver.
+		// Postgres has closed; what it said on the way out is for back to deliver, whose reading ends for the same reason.
 	case errors.Is(err, errFarewell):
 		// There is no backend to say it to.
 	default:

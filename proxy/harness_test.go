@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,10 @@ import (
 
 // patience bounds every wait of a test: reaching it is a failure. It is long because the machine may be busy with other tests.
 const patience = time.Minute
+
+// expressVariable names the environment variable that sets [proxy.Config.ExpressAfter] of every proxy that does not say
+// it by itself: 1 has the event loop carry whatever it can, -1 nothing.
+const expressVariable = "HUBPG_EXPRESS_AFTER"
 
 func TestMain(m *testing.M) {
 	if database := os.Getenv(aloneVariable); database != "" {
@@ -54,6 +59,13 @@ func newRig(t testing.TB, db *pgtest.DB, change func(*proxy.Config)) *rig {
 	cfg := proxy.Config{
 		Listen: "127.0.0.1:0", Upstream: db.URL, Changes: db.Pool(t), DrainTimeout: 5 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
+	}
+	if text := os.Getenv(expressVariable); text != "" {
+		after, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("%s: %v", expressVariable, err)
+		}
+		cfg.ExpressAfter = after
 	}
 	if change != nil {
 		change(&cfg)

@@ -255,7 +255,7 @@ func chat(conn net.Conn, database string) {
 
 func TestASessionBentAtAnyByteHarmsNobodyElse(t *testing.T) {
 	t.Parallel()
-	r := newHubRig(t, nil)
+	r := newHubRig(t, func(c *proxy.Config) { c.ListenerIdle = -1 }) // the witness keeps its backend
 	witness, writer := r.connect(), r.db.Conn(t)
 	exec(t, witness, "listen hubspot_deals")
 	const length = 420 // of what chat sends

@@ -13,6 +13,7 @@ import (
 // Conn is a connection that a [Loop] watches. As a [net.Conn] it may be used by any number of goroutines.
 type Conn struct {
 	loop          *Loop
+	number        int32 // of those that the loop has adopted
 	local, remote net.Addr
 
 	life   sync.RWMutex // held for reading while fd is used
@@ -124,7 +125,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 }
 
-// Write implements [net.Conn].
+// Write implements [net.Conn]. Detached, a Write of nothing waits until what was spilled has been sent.
 func (c *Conn) Write(b []byte) (int, error) {
 	c.writers.Lock()
 	defer c.writers.Unlock()

@@ -307,6 +307,39 @@ func TestWhatIsSpilledIsSentByTheLoop(t *testing.T) {
 	}
 }
 
+func TestAWriteOfNothingWaitsForWhatIsSpilled(t *testing.T) {
+	l := running(t)
+	a, b := pair(t, "tcp")
+	c := adopt(t, l, b)
+	c.Attach(func() {})
+	want := bytes.Repeat([]byte("spilled "), 2<<20)
+	if n, err := c.Write(want); n != len(want) || err != nil {
+		t.Fatalf("wrote %d: %v", n, err)
+	}
+	c.Detach()
+	if err := c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(nil); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("nobody has read, and the write ended with %v", err)
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan int64, 1)
+	go func() {
+		n, _ := io.Copy(io.Discard, a) // ends with the connection
+		got <- n
+	}()
+	if _, err := c.Write(nil); err != nil || c.Spilled() {
+		t.Fatalf("waited: %v, spilled %v", err, c.Spilled())
+	}
+	c.Close()
+	if n := <-got; n != int64(len(want)) {
+		t.Fatalf("%d bytes arrived of %d", n, len(want))
+	}
+}
+
 func TestADeadlineThatIsMovedReachesWhoWaits(t *testing.T) {
 	l := running(t)
 	_, b := pair(t, "tcp")

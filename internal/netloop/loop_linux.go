@@ -25,8 +25,9 @@ type Loop struct {
 	wake  [2]int // a pipe that ends Run
 	over  atomic.Bool
 
-	mu    sync.RWMutex
-	conns map[int32]*Conn
+	mu     sync.RWMutex // guards below
+	conns  map[int32]*Conn
+	number int32 // of the last connection adopted
 }
 
 // New returns a Loop that is to be Run. It fails where the system has no epoll or no descriptor left.
@@ -71,7 +72,7 @@ func (l *Loop) Run() error {
 			l.mu.RLock()
 			c := l.conns[e.Fd]
 			l.mu.RUnlock()
-			if c != nil {
+			if c != nil && c.number == e.Pad { // and not the one that had the descriptor before
 				c.happened(e.Events)
 			}
 		}
@@ -120,9 +121,11 @@ func (l *Loop) Adopt(conn net.Conn) (*Conn, error) {
 		readable: make(chan struct{}, 1), writable: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	l.mu.Lock()
+	l.number++
+	c.number = l.number
 	l.conns[int32(fd)] = c
 	l.mu.Unlock()
-	event := syscall.EpollEvent{Events: interest, Fd: int32(fd)}
+	event := syscall.EpollEvent{Events: interest, Fd: int32(fd), Pad: c.number}
 	if err := syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
 		l.forget(fd)
 		syscall.Close(fd)

@@ -1,0 +1,34 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAPanicOnTheLoopIsRaisedInItsSession(t *testing.T) {
+	t.Parallel()
+	for name, move := range map[string]func(*express) error{
+		"of front": func(e *express) error { e.fromClient(); return e.ended.front },
+		"of back":  func(e *express) error { e.fromServer(); return e.ended.back },
+	} {
+		v := &session{}
+		e := &express{front: &front{session: v}, filter: &back{session: v}, on: true, over: make(chan struct{})}
+		err := move(e) // without a pump
+		select {
+		case <-e.over:
+		default:
+			t.Errorf("%s: the ride goes on", name)
+		}
+		func() {
+			defer func() {
+				if p, ok := recover().(*panicked); !ok || !strings.Contains(p.Error(), "express.go") {
+					t.Errorf("%s: recovered %v, want the panic and where it happened", name, p)
+				}
+			}()
+			t.Errorf("%s: %v was not raised", name, raised(err))
+		}()
+		if !v.out.TryLock() {
+			t.Errorf("%s: the client's lock was kept", name)
+		}
+	}
+}
