@@ -178,23 +178,38 @@ $$;
 comment on function hubpg.captured(text) is 'what the rehearsal would do, in its order; _xid is the client''s transaction';
 
 -- The locks belong to the session, not to the transaction, because they end before it does. Writers share them; appliers,
--- which take them alone, wait.
+-- which take them alone, wait. Both take those of association tables last. An applier may wait for a row that this very
+-- transaction has changed, and would be waited for here: it gives up before long, so that what was taken is let go and
+-- taken again.
 create function hubpg.lock_tables(permit text, tables text[]) returns void
     language plpgsql security definer
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    held bigint;
+    most   constant integer := 20; -- each costs deadlock_timeout
+    wanted bigint[];
+    taken  integer := 0;
+    tries  integer := 1;
 begin
     perform hubpg.check_permit(permit);
-    for held in
-        select distinct o.lock_key
-        from hubpg.objects o
-        join hubpg.accounts a using (portal_id)
-        where a.schema_name || '.' || o.table_name = any (tables) and o.lock_key is not null
-        order by 1
-    loop
-        perform pg_advisory_lock_shared(held);
+    select coalesce(array_agg(o.lock_key order by o.kind = 'association', o.lock_key), '{}') into wanted
+    from hubpg.objects o
+    join hubpg.accounts a using (portal_id)
+    where a.schema_name || '.' || o.table_name = any (tables) and o.lock_key is not null;
+    while taken < cardinality(wanted) loop
+        begin
+            perform pg_advisory_lock_shared(wanted[taken + 1]);
+            taken := taken + 1;
+        exception when deadlock_detected then
+            if tries = most then
+                raise;
+            end if;
+            tries := tries + 1;
+            while taken > 0 loop
+                perform pg_advisory_unlock_shared(wanted[taken]);
+                taken := taken - 1;
+            end loop;
+        end;
     end loop;
 end
 $$;

@@ -49,6 +49,10 @@ var ErrUnknownTable = errors.New("no such mirrored table")
 // transaction has changed. The caller rolls back and repeats later.
 const lockWait = "10s"
 
+// rowWait bounds how long a call that has its table's lock waits for a row that a client's open transaction has changed:
+// the client's own next statement waits for the table meanwhile.
+const rowWait = "2s"
+
 // Result counts what one call did.
 type Result struct {
 	Inserted  int // rows that were not there
@@ -105,6 +109,15 @@ select set_config('`+applierSetting+`', 'on', true), set_config('lock_timeout', 
 		}
 		return nil
 	})
+}
+
+// lockRows queues a statement that locks rows, to come behind enter.
+func lockRows(b *pgx.Batch, sql string, args ...any) *pgx.QueuedQuery {
+	const wait = "select set_config('lock_timeout', $1, true)"
+	b.Queue(wait, rowWait)
+	q := b.Queue(sql, args...)
+	b.Queue(wait, lockWait)
+	return q
 }
 
 func ident(parts ...string) string { return pgx.Identifier(parts).Sanitize() }

@@ -102,7 +102,7 @@ func (a *Applier) sortEnds(ctx context.Context, tx pgx.Tx, b *AssociationBatch, 
 			return err
 		})
 	// A client's transaction may have changed some and yet to commit: locking waits for it, and what follows sees it.
-	batch.Queue("select from "+table+" where "+colA+" = any($1) for no key update", from)
+	lockRows(batch, "select from "+table+" where "+colA+" = any($1) for no key update", from)
 	batch.Queue(`
 select `+colA+`
 from `+table+`

@@ -21,14 +21,13 @@ const pendingSQL = "select exists (select from hubpg.write_changes where portal_
 func (a *Applier) Publish(ctx context.Context, tx pgx.Tx, schema string, tables ...string) (Result, error) {
 	var res Result
 	tables = slices.Compact(slices.Sorted(slices.Values(tables)))
-	keys := make([]int64, 0, 2*len(tables))
-	for _, table := range tables {
-		keys = append(keys, lockKey(schema, table))
+	keys, err := a.publishKeys(ctx, tx, schema, tables)
+	if err != nil {
+		return res, fmt.Errorf("publish writes: %w", err)
 	}
-	slices.Sort(keys)
 	// First the tables' locks, shared, then those that keep two publishers of one table in turn.
 	for _, sql := range []string{"select pg_advisory_xact_lock_shared($1)", "select pg_advisory_xact_lock($1::bigint # 1)"} {
-		for _, key := range slices.Compact(keys) {
+		for _, key := range keys {
 			if _, err := tx.Exec(ctx, sql, key); err != nil {
 				return res, fmt.Errorf("publish writes: %w", err)
 			}
@@ -46,6 +45,28 @@ func (a *Applier) Publish(ctx context.Context, tx pgx.Tx, schema string, tables 
 		return res, fmt.Errorf("publish writes: %w", err)
 	}
 	return res, nil
+}
+
+// publishKeys are the locks of tables in the order in which everybody takes them: those of association tables last, as
+// whoever removes records does.
+func (a *Applier) publishKeys(ctx context.Context, tx pgx.Tx, schema string, tables []string) ([]int64, error) {
+	rows, err := tx.Query(ctx, "select table_name from hubpg.objects where portal_id = $1 and table_name = any($2) and kind = 'association'", a.portal, tables)
+	if err != nil {
+		return nil, fmt.Errorf("list association tables: %w", err)
+	}
+	pairs, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list association tables: %w", err)
+	}
+	var first, last []int64
+	for _, table := range tables {
+		if slices.Contains(pairs, table) {
+			last = append(last, lockKey(schema, table))
+		} else {
+			first = append(first, lockKey(schema, table))
+		}
+	}
+	return slices.Concat(slices.Sorted(slices.Values(first)), slices.Sorted(slices.Values(last))), nil
 }
 
 // take removes the pending differences of a table, counts its rows accordingly, and returns them in the order in which

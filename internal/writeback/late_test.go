@@ -140,11 +140,7 @@ func TestALateReadWaitsForATransactionThatTookAnAssociationAway(t *testing.T) {
 	s.do("delete from hubspot.contacts_companies where label = 'Primary'")
 	stored := make(chan error, 1)
 	go func() { stored <- a.keep(late) }()
-	for end := time.Now().Add(30 * time.Second); a.text("select count(*) from pg_locks where not granted") == "0"; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the late read does not wait")
-		}
-	}
+	a.waiting("the late read")
 	s.exec("commit")
 	if err := <-stored; err != nil {
 		t.Log(err) // waiting too long, it comes again later
@@ -153,4 +149,74 @@ func TestALateReadWaitsForATransactionThatTookAnAssociationAway(t *testing.T) {
 		t.Errorf("a late read left types %s", got)
 	}
 	s.ended(true)
+}
+
+// waiting returns once a session waits for a lock.
+func (a *account) waiting(what string) {
+	a.t.Helper()
+	const locks = "select count(*) from pg_locks join pg_stat_activity using (pid) where datname = current_database() and not granted"
+	for end := time.Now().Add(30 * time.Second); a.text(locks) == "0"; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			a.t.Fatalf("%s does not wait", what)
+		}
+	}
+}
+
+// TestWritersAndAppliersTakeTablesInOneOrder holds that a statement on several tables does not keep an association table
+// while it waits for a table of records: whoever removes records has that one first.
+func TestWritersAndAppliersTakeTablesInOneOrder(t *testing.T) {
+	t.Parallel()
+	a, s, contact, company := linked(t)
+	tx, err := a.pool.Begin(t.Context())
+	a.must(err)
+	defer func() { _ = tx.Rollback(t.Context()) }() // after a commit it does nothing
+	for _, table := range []string{"companies", "contacts"} {
+		a.must(a.applier.Lock(t.Context(), tx, "hubspot", table))
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := s.run(`with c as (update hubspot.companies set name = 'Both' where id = $1), d as (delete from hubspot.contacts_companies where label = 'Primary')
+update hubspot.contacts set firstname = 'Both' where id = $2`, company, contact)
+		wrote <- err
+	}()
+	a.waiting("the statement")
+	if got := a.text(`select count(*) from pg_locks l join hubpg.objects o on o.lock_key = (l.classid::bigint << 32 | l.objid::bigint)
+where l.locktype = 'advisory' and l.granted and l.mode = 'ShareLock' and o.kind = 'association' and l.database = (select d.oid from pg_database d where d.datname = current_database())`); got != "0" {
+		t.Errorf("it keeps %s association tables", got)
+	}
+	_, err = a.applier.Delete(t.Context(), tx, a.tables["contacts"], []int64{1}, time.Now(), changes.Delete, changes.Sweep)
+	a.must(err)
+	a.must(tx.Commit(t.Context()))
+	a.must(<-wrote)
+	if got := a.value("contacts", contact, "firstname"); got != "Both" {
+		t.Errorf("HubSpot has %q", got)
+	}
+}
+
+// TestATransactionIsNotLostToAnApplier holds that a transaction whose row an applier waits for goes on: the applier has
+// the table, which the next statement waits for.
+func TestATransactionIsNotLostToAnApplier(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	one, two := a.contact("one@example.com"), a.contact("two@example.com")
+	s := a.session()
+	s.exec("begin")
+	s.do("update hubspot.contacts set firstname = 'First' where id = $1", one)
+	page := a.page("contacts", one)
+	stored := make(chan error, 1)
+	go func() {
+		stored <- pgx.BeginFunc(t.Context(), a.pool, func(tx pgx.Tx) error {
+			_, err := a.applier.Upsert(t.Context(), tx, page)
+			return err
+		})
+	}()
+	a.waiting("the applier")
+	time.Sleep(1200 * time.Millisecond) // by now the applier has looked for a deadlock, and found none: the client would be the one to lose
+	s.do("update hubspot.contacts set firstname = 'Second' where id = $1", two)
+	s.exec("commit")
+	s.ended(true)
+	if err := <-stored; err == nil {
+		t.Error("the applier got the row")
+	}
+	a.agree("contacts", "firstname")
 }
