@@ -71,9 +71,10 @@ func pgbench(b *testing.B) string {
 
 var tpsLine = regexp.MustCompile(`tps = ([0-9.]+)`)
 
-func tps(b *testing.B, path, address, protocol string, clients int) float64 {
+func tps(b *testing.B, path, address, protocol string, clients int, more ...string) float64 {
 	b.Helper()
-	out, err := osexec.Command(path, "-n", "-S", "-T", strconv.Itoa(benchSeconds), "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), address).CombinedOutput()
+	args := append(more, "-n", "-S", "-T", strconv.Itoa(benchSeconds), "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), address)
+	out, err := osexec.Command(path, args...).CombinedOutput()
 	if err != nil {
 		b.Fatalf("pgbench: %v\n%s", err, out)
 	}
@@ -91,41 +92,6 @@ func tps(b *testing.B, path, address, protocol string, clients int) float64 {
 func median(list []float64) float64 {
 	list = slices.Sorted(slices.Values(list))
 	return list[len(list)/2]
-}
-
-// BenchmarkLargeResult compares reading rows of 1 KiB through the proxy and directly, with psql as the reader.
-func BenchmarkLargeResult(b *testing.B) {
-	psql, err := osexec.LookPath("psql")
-	if err != nil {
-		b.Skip("no psql in PATH")
-	}
-	db := pgtest.New(b)
-	r := newRig(b, db, nil)
-	for _, what := range []string{"select", "copy"} {
-		sql := "select repeat('x', 1000) from generate_series(1, 300000)"
-		if what == "copy" {
-			sql = "copy (" + sql + ") to stdout"
-		}
-		b.Run(what, func(b *testing.B) {
-			var direct, through []float64
-			for b.Loop() {
-				direct = append(direct, took(b, psql, db.URL, sql))
-				through = append(through, took(b, psql, r.url(), sql))
-			}
-			b.ReportMetric(median(direct)/median(through), "ratio")
-			b.ReportMetric(0, "ns/op")
-		})
-	}
-}
-
-func took(b *testing.B, psql, address, sql string) float64 {
-	b.Helper()
-	cmd := osexec.Command(psql, "-XAtq", "-o", "/dev/null", "--set", "FETCH_COUNT=0", "-c", sql, address)
-	start := time.Now()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		b.Fatalf("psql: %v\n%s", err, out)
-	}
-	return time.Since(start).Seconds()
 }
 
 // BenchmarkRing measures the time from the commit of a change to the last of many listeners, and what the commit

@@ -24,8 +24,8 @@ type pooler struct {
 	pid int
 }
 
-// newPooler starts pgbouncer, or returns nil where it is not installed.
-func newPooler(b *testing.B, db *pgtest.DB) *pooler {
+// newPooler starts pgbouncer, with more lines of configuration if any, or returns nil where it is not installed.
+func newPooler(b *testing.B, db *pgtest.DB, settings ...string) *pooler {
 	b.Helper()
 	const program = "/usr/sbin/pgbouncer"
 	if _, err := os.Stat(program); err != nil {
@@ -48,7 +48,8 @@ default_pool_size = 150
 ignore_startup_parameters = extra_float_digits
 log_connections = 0
 log_disconnections = 0
-`, db.Cluster.Port(), pgtest.Owner, port)
+%s
+`, db.Cluster.Port(), pgtest.Owner, port, strings.Join(settings, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		b.Fatalf("write configuration: %v", err)
 	}

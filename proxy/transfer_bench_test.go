@@ -1,0 +1,103 @@
+package proxy_test
+
+import (
+	osexec "os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"hubpg/internal/pgtest"
+)
+
+// BenchmarkTransfer compares moving a million rows of 1 KiB through the proxy, directly and through pgbouncer's session
+// mode where that is installed, with psql as the client. The ratios are those of the median times.
+//
+//	go test -run '^$' -bench Transfer -benchtime 3x ./proxy
+func BenchmarkTransfer(b *testing.B) {
+	psql, err := osexec.LookPath("psql")
+	if err != nil {
+		b.Skip("no psql in PATH")
+	}
+	const rows = "select repeat('x', 1000) from generate_series(1, 1000000)"
+	db := pgtest.New(b)
+	r := newRig(b, db, nil)
+	p := newPooler(b, db)
+	exec(b, db.Conn(b), "create unlogged table taken (line text)")
+	for _, way := range []struct{ name, before, sql string }{
+		{"select", "", rows},
+		{"copy-out", "", "copy (" + rows + ") to stdout"},
+		{"copy-in", "truncate taken", `\copy taken from program 'yes ` + line1000 + ` | head -n 1000000'`},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			legs := []*leg{{name: "direct", url: db.URL}, {name: "proxy", url: r.url()}}
+			if p != nil {
+				legs = append(legs, &leg{name: "pgbouncer", url: p.url})
+			}
+			for b.Loop() {
+				for _, l := range legs {
+					if way.before != "" {
+						took(b, psql, db.URL, way.before)
+					}
+					l.tps = append(l.tps, 1/took(b, psql, l.url, way.sql))
+				}
+			}
+			for _, l := range legs[1:] {
+				b.ReportMetric(median(l.tps)/median(legs[0].tps), l.name+"-ratio")
+			}
+			b.ReportMetric(1/median(legs[0].tps), "direct-s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// line1000 is a line for yes(1), as long as the other rows.
+var line1000 = strings.Repeat("x", 1000)
+
+// took runs one statement with psql and returns the seconds that passed.
+func took(b *testing.B, psql, address, sql string) float64 {
+	b.Helper()
+	cmd := osexec.Command(psql, "-XAtq", "-o", "/dev/null", "--set", "FETCH_COUNT=0", "-c", sql, address)
+	start := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("psql: %v\n%s", err, out)
+	}
+	return time.Since(start).Seconds()
+}
+
+// BenchmarkConnect compares how often a second one may connect, ask once and leave: pgbench -C -S. pgbouncer answers from
+// connections to the server that it keeps from one client to the next, unless it is told to use each once, as the proxy
+// does: there Postgres itself lets every client in.
+//
+//	go test -run '^$' -bench Connect -benchtime 5x ./proxy
+func BenchmarkConnect(b *testing.B) {
+	path := pgbench(b)
+	db := pgtest.New(b)
+	if out, err := osexec.Command(path, "-i", "-q", "-s", "1", db.URL).CombinedOutput(); err != nil {
+		b.Fatalf("initialize pgbench: %v\n%s", err, out)
+	}
+	r := newRig(b, db, nil)
+	legs := []*leg{{name: "direct", url: db.URL}, {name: "proxy", url: r.url()}}
+	if p := newPooler(b, db, "server_lifetime = 0"); p != nil {
+		legs = append(legs, &leg{name: "pgbouncer-once", url: p.url})
+	}
+	if p := newPooler(b, db); p != nil {
+		legs = append(legs, &leg{name: "pgbouncer", url: p.url})
+	}
+	for _, clients := range []int{1, 8} {
+		b.Run(strconv.Itoa(clients), func(b *testing.B) {
+			for _, l := range legs {
+				l.tps = nil
+			}
+			for b.Loop() {
+				for _, l := range legs {
+					l.tps = append(l.tps, tps(b, path, l.url, "simple", clients, "-C"))
+				}
+			}
+			for _, l := range legs {
+				b.ReportMetric(median(l.tps), l.name+"-conn/s")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
