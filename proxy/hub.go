@@ -24,6 +24,12 @@ import (
 const (
 	hubPage     = 1000             // changes read at once
 	hubPatience = 30 * time.Second // for one query of the hub
+
+	// A change costs a write and the waking of a client for each who hears of it, several changes together hardly more.
+	// So the next pass over the log waits for as long as the last one has rung sessions, which leaves most of the
+	// processors to those who commit.
+	restPerSession = 100 * time.Microsecond
+	longestRest    = 100 * time.Millisecond
 )
 
 // Hub follows the change log and rings the sessions that listen. However many they are, Postgres has one listener.
@@ -119,7 +125,12 @@ func (h *Hub) follow(ctx context.Context, healthy func()) error {
 	healthy()
 	for {
 		woken = false
-		if err := h.catchUp(ctx, conn); err != nil {
+		begun := time.Now()
+		rung, err := h.catchUp(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if err := rest(ctx, time.Until(begun.Add(restAfter(rung)))); err != nil {
 			return err
 		}
 		if woken {
@@ -128,6 +139,23 @@ func (h *Hub) follow(ctx context.Context, healthy func()) error {
 		if err := h.await(ctx, conn.PgConn()); err != nil {
 			return err
 		}
+	}
+}
+
+// restAfter is how long after the begin of a pass that has rung n sessions the next may begin.
+func restAfter(n int) time.Duration {
+	return min(time.Duration(n)*restPerSession, longestRest)
+}
+
+func rest(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 
@@ -163,20 +191,20 @@ func (h *Hub) resume(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// catchUp rings everything that the log holds after the hub's position.
-func (h *Hub) catchUp(ctx context.Context, conn *pgx.Conn) error {
+// catchUp rings everything that the log holds after the hub's position, and tells how many sessions it has rung.
+func (h *Hub) catchUp(ctx context.Context, conn *pgx.Conn) (rung int, err error) {
 	for {
 		after := h.Position()
 		list, err := h.read(ctx, conn, after)
 		if errors.Is(err, errGap) {
-			return h.resume(ctx, conn)
+			return rung, h.resume(ctx, conn)
 		}
 		if err != nil {
-			return err
+			return rung, err
 		}
-		h.ring(list)
+		rung += h.ring(list)
 		if len(list) < hubPage {
-			return nil
+			return rung, nil
 		}
 	}
 }
@@ -212,8 +240,8 @@ func (h *Hub) readAgain(ctx context.Context, after int64) (list []changes.Change
 	return list, err
 }
 
-// ring hands each change to the subscriptions of its channels.
-func (h *Hub) ring(list []changes.Change) {
+// ring hands each change to the subscriptions of its channels, and tells how many that were.
+func (h *Hub) ring(list []changes.Change) (rung int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	pages := map[string][]*event{} // by channel; shared by all who listen to it
@@ -235,8 +263,11 @@ func (h *Hub) ring(list []changes.Change) {
 	for channel, events := range pages {
 		for sub := range h.channels[channel] {
 			b := bell{sub, after(events, sub.after)}
+			if !sub.live || len(b.events) == 0 {
+				continue
+			}
+			rung++
 			switch {
-			case !sub.live || len(b.events) == 0:
 			case sub.listener.held == 1:
 				sub.listener.push(b)
 			default:
@@ -250,6 +281,7 @@ func (h *Hub) ring(list []changes.Change) {
 	for l, bells := range several {
 		l.push(inOrder(bells)...)
 	}
+	return rung
 }
 
 // after returns those of a page that come after a place.
