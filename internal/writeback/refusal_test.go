@@ -244,7 +244,7 @@ func TestACrashLeavesNoWriteUnresolved(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := a.pool.Exec(t.Context(), `insert into hubpg.writes (portal_id, status, role, pid, xid, rows, intent, touched_at)
-values ($1, 'intent', 'app', 1, (select min(xid) from hubpg.writes where status = 'accepted')::text::xid8, 1,
+values ($1, 'intent', 'app', 1, (select xid from hubpg.writes where status = 'accepted' order by xid limit 1), 1,
   '[{"table": "contacts", "op": "insert", "id": -1, "unique": {"property": "email", "value": "sent@example.com"}}]', now())`, portal); err != nil {
 		t.Fatal(err)
 	}

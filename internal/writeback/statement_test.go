@@ -165,10 +165,12 @@ end $$`)
 	}
 	s.exec("commit")
 	s.ended(true)
-	res = s.do(`merge into hubspot.contacts c using (values ('one@example.com', 'Merged'), ('three@example.com', 'Fresh')) v(email, name) on v.email = c.email
+	if a.text("select current_setting('server_version_num')::int >= 150000") == "true" { // older ones have no MERGE
+		res = s.do(`merge into hubspot.contacts c using (values ('one@example.com', 'Merged'), ('three@example.com', 'Fresh')) v(email, name) on v.email = c.email
 when matched then update set lastname = v.name when not matched then insert (email, lastname) values (v.email, v.name)`)
-	if res.tag != "MERGE 2" || a.value("contacts", one, "lastname") != "Merged" {
-		t.Errorf("merge: %s, %q", res.tag, a.value("contacts", one, "lastname"))
+		if res.tag != "MERGE 2" || a.value("contacts", one, "lastname") != "Merged" {
+			t.Errorf("merge: %s, %q", res.tag, a.value("contacts", one, "lastname"))
+		}
 	}
 	a.agree("contacts", "email", "firstname", "lastname")
 	a.agree("companies", "name")
