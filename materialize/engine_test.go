@@ -61,6 +61,12 @@ func TestSecondRunReadsNothingAgain(t *testing.T) {
 	w.awaitLive(60*time.Second, "contacts", "deals")
 	w.awaitCursor("trailing", "ended", 2)
 	w.awaitCursor("archived", "ended", 2)
+	eventually(t, 60*time.Second, func() string {
+		if n := w.count("select count(*) from hubpg.pending_associations"); n > 0 {
+			return "associations are pending"
+		}
+		return ""
+	})
 	stop()
 	before := w.hub.Stats().ByFamily
 	stop = w.start(w.config2(cfg))

@@ -68,7 +68,7 @@ const (
 	fleetWorkers  = 2
 	killPause     = 250 * time.Millisecond // between two kills at least
 	settleAtLeast = 3 * time.Second        // suspects of being gone wait for two
-	settleWithin  = 5 * time.Minute        // after the last event; only a machine that is busy with other work needs more than seconds
+	settleWithin  = 8 * time.Minute        // after the last event; only a machine that is busy with other work needs more than seconds
 )
 
 // fleetCluster starts a server of its own, because it is going to be crashed.

@@ -45,8 +45,8 @@ func mirroredWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, sandbox.Config{Seed: 11, Contacts: 60})
 	stop := w.start(w.config())
-	w.awaitLive(60 * time.Second)
-	w.awaitEqual(30 * time.Second)
+	w.awaitLive(5 * time.Minute)
+	w.awaitEqual(2 * time.Minute)
 	eventually(t, 30*time.Second, func() string {
 		if n := w.count("select count(*) from hubpg.pending_associations"); n > 0 {
 			return "associations are pending"
