@@ -267,15 +267,14 @@ func (h *Hub) ring(list []changes.Change) (rung int) {
 				continue
 			}
 			rung++
-			switch {
-			case sub.listener.held == 1:
+			if sub.listener.held == 1 {
 				sub.listener.push(b)
-			default:
-				if several == nil {
-					several = map[*listener][]bell{}
-				}
-				several[sub.listener] = append(several[sub.listener], b)
+				continue
 			}
+			if several == nil {
+				several = map[*listener][]bell{}
+			}
+			several[sub.listener] = append(several[sub.listener], b)
 		}
 	}
 	for l, bells := range several {
