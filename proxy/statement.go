@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"hubpg/internal/pgwire"
+	"hubpg/internal/sqlstmt"
+)
+
+// query performs a text of one or more statements, which share an implicit transaction as in Postgres.
+func (t *takeover) query(message []byte) error {
+	if t.listener != nil && len(message) <= pgwire.MaxTake {
+		t.mu.Lock()
+		message = t.listener.rewrite(t.ctx, message)
+		t.mu.Unlock()
+	}
+	raw, _, _ := pgwire.CutString(message[pgwire.HeaderLen:])
+	text := string(raw)
+	ok, err := t.open(true)
+	switch {
+	case err != nil:
+		return err
+	case t.void: // a Query ends the round, whatever came before it
+		return t.ready()
+	case !ok && t.pen.unbound():
+		t.toServer = pgwire.AppendQuery(t.toServer, text)
+		return t.flushServer()
+	}
+	effects := sqlstmt.Effects(text)
+	for i := range effects {
+		a := &act{sql: statementAt(text, &effects[i]), effect: effects[i], simple: true, last: i == len(effects)-1}
+		ok, err := t.statement(a, len(effects))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+	}
+	if t.own {
+		if err := t.commit(); err != nil {
+			return err
+		}
+	}
+	return t.ready()
+}
+
+// statement runs one of the statements of a Query and reports whether the next may follow.
+func (t *takeover) statement(a *act, of int) (bool, error) {
+	e := &a.effect
+	if e.Control != sqlstmt.NoControl {
+		return t.control(a)
+	}
+	writes := t.status != 'E' && t.pen.writes(t.pen.watch.current.Load(), e)
+	if t.status == 'I' && !t.own && (of > 1 || writes) {
+		t.ask("begin")
+		t.own, t.status = true, 'T'
+	}
+	if writes {
+		return t.write(a)
+	}
+	return t.plain(a)
+}
+
+// statementAt returns a statement of a text with blanks in place of what came before it, so that the positions in
+// Postgres's errors stay true.
+func statementAt(text string, e *sqlstmt.Effect) string {
+	const most = 8 << 10
+	if e.Start == 0 || e.Start > most {
+		return text[e.Start:e.End]
+	}
+	padding := make([]byte, 0, e.End)
+	for _, r := range text[:e.Start] {
+		if r != '\n' {
+			r = ' '
+		}
+		padding = append(padding, byte(r))
+	}
+	return string(append(padding, text[e.Start:e.End]...))
+}
+
+// execute performs a portal.
+func (t *takeover) execute(message []byte) error {
+	b := t.pen.portalOf(message)
+	portal, rest, _ := pgwire.CutString(message[pgwire.HeaderLen:])
+	a := &act{sql: b.text, effect: b.effect, portal: string(portal), bind: b.bind, execute: append([]byte(nil), message...)}
+	if len(rest) != 4 {
+		return t.pass(message)
+	}
+	ok, err := t.open(false)
+	if err == nil && !ok && !t.void && !t.pen.unbound() { // in a failed block that has to be ended
+		ok, err = t.settleEarlier(false)
+	}
+	switch {
+	case err != nil:
+		return err
+	case t.void:
+		return t.flush()
+	case !ok:
+		return t.pass(a.execute)
+	case a.effect.Control != sqlstmt.NoControl:
+		ok, err = t.control(a)
+		t.pen.block = blockAsKnown(t.status)
+	default:
+		t.pen.unbind(a.portal) // it may be executed once
+		ok, err = t.write(a)
+	}
+	t.void = !ok
+	return err
+}
+
+func blockAsKnown(status byte) blockState {
+	if status == 'I' {
+		return blockClosed
+	}
+	return blockOpen
+}
