@@ -38,6 +38,7 @@ const (
 	DefaultDrainTimeout = 30 * time.Second
 	DefaultPoll         = 3 * time.Second
 	DefaultListenerIdle = 5 * time.Second
+	DefaultExpressAfter = 8
 
 	DefaultSessions           = 10_000
 	DefaultSessionsPerAddress = 5_000
@@ -83,8 +84,8 @@ type Config struct {
 	Writer Writer
 	// Schemas are those whose channels the hub serves and whose tables are written through Writer; "hubspot" if empty.
 	Schemas []string
-	// ExpressAfter is how many reads in a row may leave the buffer for the client's messages unfilled before the event
-	// loop carries the session; 8 is a good number. By default it carries none: it has not been soaked for long enough.
+	// ExpressAfter is how many reads in a row must leave the buffer for the client's messages unfilled before the event
+	// loop carries the session. Less than 0 is never: two goroutines carry every session.
 	ExpressAfter int
 	// Poll is how often the hub looks at the log when nothing wakes it.
 	Poll time.Duration
@@ -132,6 +133,7 @@ func (c Config) withDefaults() Config {
 	c.TLS.Required = c.TLS.Required || c.TLS.ClientCAFile != ""
 	setDefault(&c.Poll, DefaultPoll)
 	setDefault(&c.ListenerIdle, DefaultListenerIdle)
+	setDefault(&c.ExpressAfter, DefaultExpressAfter)
 	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
 	setDefault(&c.Limits.Sessions, DefaultSessions)
 	setDefault(&c.Limits.SessionsPerAddress, DefaultSessionsPerAddress)

@@ -379,6 +379,10 @@ func (a *App) addProxy() (err error) {
 	if err != nil {
 		return err
 	}
+	expressAfter := 0 // the proxy's own default
+	if !a.cfg.Proxy.EventLoop {
+		expressAfter = -1
+	}
 	a.proxy, err = proxy.New(proxy.Config{
 		Listen: a.cfg.Proxy.Listen, Socket: a.cfg.Proxy.Socket, TakeOver: a.cfg.TakeOver, Upstream: a.cfg.Database.URL.Reveal(),
 		TLS: proxy.TLS{
@@ -391,6 +395,7 @@ func (a *App) addProxy() (err error) {
 			SessionsPerRole: a.cfg.Proxy.MaxSessionsPerRole,
 		},
 		Changes: a.pool, Writer: write, Schemas: []string{a.cfg.Schema}, ListenerIdle: idle,
+		ExpressAfter: expressAfter,
 		DrainTimeout: a.tuning.drain, Logger: a.log,
 	})
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "listen" {

@@ -101,6 +101,8 @@ type Proxy struct {
 
 	ListenerIdle string `yaml:"listener_idle"` // silence after which a client that only listens has no backend, or off
 
+	EventLoop bool `yaml:"event_loop"` // carries sessions that chat
+
 	// Sessions at once; 0 is the proxy's default, and no limit for a role.
 	MaxSessions           int `yaml:"max_sessions"`
 	MaxSessionsPerAddress int `yaml:"max_sessions_per_address"`
@@ -143,7 +145,7 @@ func Default() *Config {
 			URL: DefaultHubSpotURL, Share: DefaultShare, Limits: "real",
 			Scopes: "oauth", OptionalScopes: "auto", AuthorizeURL: DefaultAuthorizeURL, RedirectURL: DefaultRedirectURL,
 		},
-		Proxy:   Proxy{Listen: DefaultProxyListen, Auth: "auto", ListenerIdle: "5s"},
+		Proxy:   Proxy{Listen: DefaultProxyListen, Auth: "auto", ListenerIdle: "5s", EventLoop: true},
 		HTTP:    HTTP{Listen: DefaultHTTPListen},
 		Log:     Log{Level: "info", Format: "text"},
 		Role:    RoleAll,

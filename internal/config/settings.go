@@ -20,7 +20,7 @@ const FileVariable = "HUBPG_CONFIG"
 // rare reports whether a setting's flag is left out of the help, which has to fit a screen. hubpg config shows them all.
 func (s *setting) rare() bool {
 	switch s.key {
-	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.tls_client_ca", "proxy.listener_idle", "webhooks.signatures":
+	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures":
 		return true
 	}
 	return false
@@ -116,6 +116,10 @@ func settings() []setting {
 		{
 			"proxy.listener_idle", "HUBPG_PROXY_LISTENER_IDLE", "proxy-listener-idle", "silence after which a client that only listens gives its backend back; off: never",
 			func(c *Config) any { return &c.Proxy.ListenerIdle },
+		},
+		{
+			"proxy.event_loop", "HUBPG_PROXY_EVENT_LOOP", "proxy-event-loop", "relay short messages by event loops, which Linux has; false: by goroutines",
+			func(c *Config) any { return &c.Proxy.EventLoop },
 		},
 		{
 			"proxy.max_sessions", "HUBPG_PROXY_MAX_SESSIONS", "proxy-max-sessions", "sessions at once; 0: 10000",
