@@ -37,10 +37,10 @@ type gauge struct {
 	filled bool
 }
 
-func (g *gauge) Read(b []byte) (int, error) {
-	n, err := g.Conn.Read(b)
+func (g *gauge) TryRead(b []byte) (n int, ready bool, err error) {
+	n, ready, err = g.Conn.TryRead(b)
 	g.filled = n == len(b)
-	return n, err
+	return n, ready, err
 }
 
 // mount makes both connections the loop's, where they are plain and it has room. Nothing else may be using them.

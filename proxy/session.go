@@ -71,28 +71,11 @@ type session struct {
 	workers  sync.WaitGroup                          // front, and the listener's
 }
 
-// serve takes the connection through start-up, login and relay.
+// serve takes the connection through start-up, login and relay. The first two have deep stacks, which stay large, and the
+// third is for most clients a long silence: so it has not their stack.
 func (v *session) serve(work context.Context, in *entrance, refused verdict) {
 	v.deadline = time.Now().Add(v.server.config.Limits.LoginTimeout)
-	if err := v.client.SetDeadline(v.deadline); err != nil {
-		return
-	}
-	// The end of a phase's context makes its reads fail at once.
-	conn := v.client
-	hush := func() { _ = conn.SetDeadline(time.Now()) }
-	greeting, cancelGreeting := context.WithDeadline(in.greet, v.deadline)
-	defer cancelGreeting()
-	silence := context.AfterFunc(in.greet, hush)
-	defer silence()
-	if !v.greeted(greeting, refused) {
-		return
-	}
-	login, cancel := context.WithDeadline(in.login, v.deadline)
-	defer cancel()
-	unwatch := context.AfterFunc(in.login, hush)
-	defer unwatch()
-	if !silence() {
-		v.say(errDraining())
+	if v.client.SetDeadline(v.deadline) != nil || !v.apart(func() bool { return v.welcomed(in.greet, refused) }) {
 		return
 	}
 	c := &v.server.counters
@@ -101,17 +84,61 @@ func (v *session) serve(work context.Context, in *entrance, refused verdict) {
 	c.sessionsTotal.Add(1)
 	defer v.close()
 	defer v.recover()
-	if err := v.authenticate(login); err != nil {
-		v.loginFailed(in.login, err)
-		return
+	if v.apart(func() bool { return v.authenticated(in.login) }) {
+		v.relay(work)
 	}
-	cancel()
-	if !unwatch() || v.client.SetDeadline(time.Time{}) != nil {
+}
+
+// apart runs f on a stack that is given back at its end.
+func (v *session) apart(f func() bool) (ok bool) {
+	var done sync.WaitGroup
+	done.Go(func() {
+		defer v.recover()
+		ok = f()
+	})
+	done.Wait()
+	return ok
+}
+
+// hushed has the end of ctx, that of a phase, make the client's reads fail at once, until stop, which reports whether it
+// came first.
+func (v *session) hushed(ctx context.Context) (stop func() bool) {
+	conn := v.client
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
+}
+
+// welcomed is greeted within the time for that.
+func (v *session) welcomed(ctx context.Context, refused verdict) bool {
+	stop := v.hushed(ctx)
+	defer stop()
+	within, cancel := context.WithDeadline(ctx, v.deadline)
+	defer cancel()
+	if !v.greeted(within, refused) {
+		return false
+	}
+	if !stop() {
+		v.say(errDraining())
+		return false
+	}
+	return true
+}
+
+// authenticated lets the client log in to Postgres and reports whether it has.
+func (v *session) authenticated(ctx context.Context) bool {
+	stop := v.hushed(ctx)
+	defer stop()
+	within, cancel := context.WithDeadline(ctx, v.deadline)
+	defer cancel()
+	if err := v.authenticate(within); err != nil {
+		v.loginFailed(ctx, err)
+		return false
+	}
+	if !stop() || v.client.SetDeadline(time.Time{}) != nil {
 		v.say(errDraining())
 		v.ending(endDrain)
-		return
+		return false
 	}
-	v.relay(work)
+	return true
 }
 
 // greeted handles everything before a session begins and reports whether one should.

@@ -23,8 +23,9 @@ type Conn struct {
 	handler atomic.Pointer[func()]
 	ended   atomic.Bool
 
-	readers   sync.Mutex    // one Read at a time
-	readable  chan struct{} // holds one when there may be something to read
+	// Each channel holds one when its waiter must look again: at the connection, at the deadline, whether it is closed.
+	readers   sync.Mutex // one TryRead at a time
+	readable  chan struct{}
 	readBy    deadline
 	writers   sync.Mutex // one Write at a time
 	writable  chan struct{}
@@ -83,46 +84,61 @@ func (c *Conn) happened(events uint32) {
 	signal(c.readable)
 }
 
-// signal wakes whoever waits, or the next who will.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // Read implements [net.Conn].
 func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	for {
+		n, ready, err := c.TryRead(b)
+		if ready || err != nil {
+			return n, err
+		}
+		if err := c.AwaitRead(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// TryRead is a Read that is not ready where Read would wait. With [Conn.AwaitRead] it lets a reader do without a buffer
+// while it waits.
+func (c *Conn) TryRead(b []byte) (n int, ready bool, err error) {
 	c.readers.Lock()
 	defer c.readers.Unlock()
 	for {
-		passed := c.readBy.wait()
-		if isClosed(passed) {
-			return 0, c.fail("read", os.ErrDeadlineExceeded)
+		if c.readBy.over.Load() {
+			signal(c.readable) // for another reader
+			return 0, false, c.fail("read", os.ErrDeadlineExceeded)
 		}
 		n, errno := c.transfer(receive, b)
-		switch {
-		case errno == syscall.EINTR:
+		switch errno {
+		case syscall.EINTR:
 			continue
-		case errno == syscall.EAGAIN && c.handler.Load() != nil:
-			return 0, ErrAgain
-		case errno == syscall.EAGAIN:
-		case errno != 0:
-			return 0, c.failed("read", "recvfrom", errno)
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
+		case syscall.EAGAIN:
+			return 0, false, nil
 		}
-		select {
-		case <-c.readable:
-		case <-passed:
-		case <-c.closed:
+		if n <= 0 || n == len(b) { // there is more for another reader, who has not been told of it
+			signal(c.readable)
+		}
+		switch {
+		case errno != 0:
+			return 0, false, c.failed("read", "recvfrom", errno)
+		case n == 0:
+			return 0, true, io.EOF
+		default:
+			return n, true, nil
 		}
 	}
+}
+
+// AwaitRead waits until a Read that would wait may have become one that does not: there is something to read, the
+// deadline has passed, the connection is closed, or none of these. Attached, it returns [ErrAgain] at once.
+func (c *Conn) AwaitRead() error {
+	if c.handler.Load() != nil {
+		return ErrAgain
+	}
+	<-c.readable
+	return nil
 }
 
 // Write implements [net.Conn]. Detached, a Write of nothing waits until what was spilled has been sent.
@@ -136,19 +152,14 @@ func (c *Conn) Write(b []byte) (int, error) {
 func (c *Conn) write(b []byte) (int, error) {
 	done := 0
 	for {
-		passed := c.writeBy.wait()
-		if isClosed(passed) {
+		if c.writeBy.over.Load() {
 			return done, c.fail("write", os.ErrDeadlineExceeded)
 		}
 		n, wait, err := c.offer(b[done:])
 		if done += n; err != nil || !wait {
 			return done, err
 		}
-		select {
-		case <-c.writable:
-		case <-passed:
-		case <-c.closed:
-		}
+		<-c.writable
 	}
 }
 
@@ -244,6 +255,8 @@ func (c *Conn) Close() error {
 	err := syscall.Close(c.fd) // which takes it out of epoll
 	c.fd = -1
 	close(c.closed)
+	signal(c.readable)
+	signal(c.writable)
 	c.readBy.set(time.Time{})
 	c.writeBy.set(time.Time{})
 	if err != nil {
@@ -294,4 +307,13 @@ func (c *Conn) fail(op string, err error) error {
 		network = c.remote.Network()
 	}
 	return &net.OpError{Op: op, Net: network, Source: c.local, Addr: c.remote, Err: err}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

@@ -2,15 +2,18 @@ package netloop
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // deadline is a moment that can be moved while others wait for it.
 type deadline struct {
-	mu     sync.Mutex
-	timer  *time.Timer
-	moved  uint64        // how often it was set: a timer that fires late belongs to an earlier time
-	passed chan struct{} // closed when it has passed
+	over atomic.Bool
+	wake chan struct{} // signaled when it is over
+
+	mu    sync.Mutex // guards below
+	timer *time.Timer
+	moved uint64 // how often it was set: a timer that fires late belongs to an earlier time
 }
 
 // set moves the deadline; the zero time is never. Whoever waits already waits for the new one.
@@ -22,44 +25,33 @@ func (d *deadline) set(t time.Time) {
 		d.timer.Stop()
 		d.timer = nil
 	}
-	if d.passed == nil || isClosed(d.passed) {
-		d.passed = make(chan struct{})
-	}
-	if t.IsZero() {
-		return
-	}
 	left := time.Until(t)
-	if left <= 0 {
-		close(d.passed)
-		return
+	switch {
+	case t.IsZero():
+		d.over.Store(false)
+	case left <= 0:
+		d.over.Store(true)
+		signal(d.wake)
+	default:
+		d.over.Store(false)
+		moved := d.moved
+		d.timer = time.AfterFunc(left, func() { d.expire(moved) })
 	}
-	moved := d.moved
-	d.timer = time.AfterFunc(left, func() { d.expire(moved) })
 }
 
 func (d *deadline) expire(moved uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.moved == moved {
-		close(d.passed)
+		d.over.Store(true)
+		signal(d.wake)
 	}
 }
 
-// wait returns what is closed when the deadline has passed.
-func (d *deadline) wait() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.passed == nil {
-		d.passed = make(chan struct{})
-	}
-	return d.passed
-}
-
-func isClosed(c <-chan struct{}) bool {
+// signal wakes whoever waits, or the next who will.
+func signal(c chan struct{}) {
 	select {
-	case <-c:
-		return true
+	case c <- struct{}{}:
 	default:
-		return false
 	}
 }

@@ -120,6 +120,7 @@ func (l *Loop) Adopt(conn net.Conn) (*Conn, error) {
 		loop: l, fd: fd, local: conn.LocalAddr(), remote: conn.RemoteAddr(),
 		readable: make(chan struct{}, 1), writable: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
+	c.readBy.wake, c.writeBy.wake = c.readable, c.writable
 	l.mu.Lock()
 	l.number++
 	c.number = l.number

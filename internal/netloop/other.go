@@ -34,6 +34,15 @@ func (c *Conn) Attach(func()) {}
 // Detach does nothing.
 func (c *Conn) Detach() {}
 
+// TryRead is Read.
+func (c *Conn) TryRead(b []byte) (n int, ready bool, err error) {
+	n, err = c.Read(b)
+	return n, true, err
+}
+
+// AwaitRead does nothing.
+func (c *Conn) AwaitRead() error { return nil }
+
 // Spilled is false.
 func (c *Conn) Spilled() bool { return false }
 

@@ -44,12 +44,20 @@ var (
 	largeBuffers = sync.Pool{New: func() any { return new([LargeBuffer]byte) }}
 )
 
+// patient is a stream that can be waited for without a buffer to read into.
+type patient interface {
+	TryRead(b []byte) (n int, ready bool, err error) // not ready where Read would wait
+	AwaitRead() error                                // returns when to try again, or fails where one must not wait
+}
+
 // Pump moves messages from a stream through a [Filter] in whole buffers. It decodes nothing, allocates nothing per
-// message, makes one read and one write per buffer, and holds no more than one buffer.
+// message, makes one read and one write per buffer, and holds no more than one buffer: none while it waits for a
+// patient stream between two messages.
 type Pump struct {
 	src    io.Reader
+	waits  patient // src, if it is one
 	filter Filter
-	buf    []byte
+	buf    []byte             // nil while nothing is in it and waits is there
 	small  *[SmallBuffer]byte // the pooled array behind buf, if it is the small one
 	large  *[LargeBuffer]byte // the pooled array behind buf, if it is the large one
 	w      int                // bytes in buf, all not yet sent
@@ -62,8 +70,10 @@ type Pump struct {
 // NewPump returns a Pump that has already read rest from src. [Pump.Close] gives its buffers back.
 func NewPump(src io.Reader, rest []byte, filter Filter) *Pump {
 	p := &Pump{src: src, filter: filter}
+	p.waits, _ = src.(patient)
 	p.resize(max(len(rest), SmallBuffer))
 	p.w = copy(p.buf, rest)
+	p.lend()
 	return p
 }
 
@@ -110,7 +120,7 @@ func (p *Pump) Resume() error {
 
 // Step makes one read and sends on what it completed.
 func (p *Pump) Step() error {
-	n, err := p.src.Read(p.buf[p.w:])
+	n, err := p.read()
 	if n > 0 {
 		p.w += n
 		full := p.w == len(p.buf)
@@ -119,10 +129,41 @@ func (p *Pump) Step() error {
 		}
 		p.adapt(full, n)
 	}
+	p.lend()
 	if err == io.EOF && (p.skip > 0 || p.w > 0) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// read reads behind what is in the buffer.
+func (p *Pump) read() (int, error) {
+	if p.waits == nil {
+		return p.src.Read(p.buf[p.w:])
+	}
+	for {
+		if p.buf == nil {
+			p.resize(SmallBuffer)
+		}
+		n, ready, err := p.waits.TryRead(p.buf[p.w:])
+		if ready || err != nil {
+			return n, err
+		}
+		p.lend()
+		if err := p.waits.AwaitRead(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// lend gives a small buffer that is empty to others while there is nothing to read: most sessions are silent most of the
+// time, and a buffer that was just used is still in the processor's cache.
+func (p *Pump) lend() {
+	if p.waits == nil || p.w > 0 || p.small == nil {
+		return
+	}
+	smallBuffers.Put(p.small)
+	p.small, p.buf = nil, nil
 }
 
 // send scans what is in the buffer and writes all but a trailing piece that must be seen whole first.

@@ -1,9 +1,11 @@
 package pgwire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // readerBuffer is the size at which a Reader's buffer starts.
@@ -14,14 +16,20 @@ type Reader struct {
 	src     io.Reader
 	limit   int // largest message that Read accepts
 	buf     []byte
+	pooled  *[readerBuffer]byte // the pooled array that buf began as
 	r, w    int
 	pending int // bytes of the message handed out by the last Read
 }
 
 // NewReader returns a Reader of src that refuses to hold a message of more than limit bytes, header included.
 func NewReader(src io.Reader, limit int) *Reader {
-	return &Reader{src: src, limit: limit, buf: make([]byte, min(readerBuffer, max(limit, HeaderLen)))}
+	r := &Reader{src: src, limit: limit, pooled: readerBuffers.Get().(*[readerBuffer]byte)}
+	r.buf = r.pooled[:min(readerBuffer, max(limit, HeaderLen))]
+	return r
 }
+
+// readerBuffers are those of Readers that have given up their rest: of logins, which come in crowds.
+var readerBuffers = sync.Pool{New: func() any { return new([readerBuffer]byte) }}
 
 // Peek returns the header of the next message and consumes nothing.
 func (r *Reader) Peek() (Header, error) {
@@ -72,11 +80,16 @@ func (r *Reader) Forward(dst io.Writer) (Header, error) {
 }
 
 // Rest gives up the bytes that were read from the stream but not consumed, for whoever reads it next. They stay
-// valid; the Reader may not be used again.
+// valid, unlike messages that were read; the Reader may not be used again.
 func (r *Reader) Rest() []byte {
 	r.release()
-	rest := r.buf[r.r:r.w]
+	rest := bytes.Clone(r.buf[r.r:r.w])
 	r.buf, r.r, r.w = nil, 0, 0
+	if r.pooled != nil {
+		clear(r.pooled[:]) // there may have been a password in it
+		readerBuffers.Put(r.pooled)
+		r.pooled = nil
+	}
 	return rest
 }
 
