@@ -130,7 +130,7 @@ func (p *Pump) Step() error {
 		p.adapt(full, n)
 	}
 	p.lend()
-	if err == io.EOF && (p.skip > 0 || p.w > 0) {
+	if errors.Is(err, io.EOF) && (p.skip > 0 || p.w > 0) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
