@@ -66,25 +66,33 @@ func (c *cancelKeys) find(pid uint32, key []byte) *session {
 
 // cancel forwards a cancel request to the backend of the session that the key belongs to and returns when Postgres
 // has taken it, so that a client which waits for the connection to close knows that its next query is safe. A key
-// that belongs to nobody is ignored, as in Postgres.
+// that belongs to nobody, here or at another proxy of the address, is ignored, as in Postgres.
 func (s *Server) cancel(ctx context.Context, request *pgwire.Startup) error {
+	if known, err := s.cancelOwn(ctx, request); known || err != nil {
+		return err
+	}
+	return s.askOthers(ctx, request)
+}
+
+// cancelOwn is cancel for the sessions of this proxy, and reports whether the key is one's.
+func (s *Server) cancelOwn(ctx context.Context, request *pgwire.Startup) (known bool, err error) {
 	v := s.keys.find(request.PID, request.Key)
 	if v == nil {
-		return nil
+		return false, nil
 	}
 	// The session cannot end, and its backend's process id cannot be given to another, while this is held.
 	if !v.hold() {
-		return nil
+		return true, nil
 	}
 	defer v.letGo()
 	s.counters.cancels.Add(1)
 	if v.interrupt(errCanceled) {
-		return nil // the backend itself does nothing; Postgres would take the request for the next statement
+		return true, nil // the backend itself does nothing; Postgres would take the request for the next statement
 	}
 	if v.dozing {
-		return nil // no backend, nothing to cancel
+		return true, nil // no backend, nothing to cancel
 	}
-	return v.upstream.cancel(ctx, s.config.Limits.ConnectTimeout)
+	return true, v.upstream.cancel(ctx, s.config.Limits.ConnectTimeout)
 }
 
 func (u *upstream) cancel(ctx context.Context, timeout time.Duration) error {

@@ -2,15 +2,20 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"hubpg/internal/pgwire"
 	"hubpg/proxy"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -104,4 +109,79 @@ func TestADrainingProxyCountsOnNoOneSilent(t *testing.T) {
 	if _, err := silent.Read(make([]byte, 64)); err != nil && silent.SetDeadline(time.Now()) != nil {
 		t.Errorf("read: %v", err)
 	}
+}
+
+// A cancel request comes over a connection of its own, which the successor accepts.
+func TestATakeOverLosesNoCancelRequest(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("proxies of one address meet on Linux only")
+	}
+	first := newRig(t, nil, func(c *proxy.Config) { c.DrainTimeout = 2 * patience })
+	begin := func(r *rig) (conn *pgx.Conn, canceled <-chan error) {
+		conn = r.connect()
+		done := make(chan error, 1)
+		go func() {
+			_, err := conn.Exec(context.Background(), "select pg_sleep(300)")
+			done <- err
+		}()
+		return conn, done
+	}
+	old, oldDone := begin(first)
+	second := newRig(t, first.db, func(c *proxy.Config) {
+		c.Listen, c.TakeOver, c.DrainTimeout = first.server.Addr().String(), true, 2*patience
+	})
+	young, youngDone := begin(second)
+	watcher := open(t, first.db.URL, nil)
+	eventually(t, "both sleep", func() bool { // a session that asks nothing is ended at once
+		return value[int](t, watcher, "select count(*) from pg_stat_activity where query = 'select pg_sleep(300)' and state = 'active' and datname = current_database()") == 2
+	})
+	stopped := make(chan error, 1)
+	go func() { stopped <- first.stop() }()
+	cancelAndWait := func(name string, conn *pgx.Conn, done <-chan error) {
+		t.Helper()
+		// The sleep may begin a little later than the request comes, and Postgres ignores one that finds nothing to do.
+		for end := time.Now().Add(patience); ; {
+			if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
+				t.Fatalf("cancel request for the session of the %s: %v", name, err)
+			}
+			select {
+			case err := <-done:
+				if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "57014" {
+					t.Errorf("session of the %s: got %v, want 57014", name, err)
+				}
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			if time.Now().After(end) {
+				t.Fatalf("no cancel request has reached the session of the %s", name)
+			}
+		}
+	}
+	cancelAndWait("first", old, oldDone)
+	cancelAndWait("second", young, youngDone)
+	if n := second.server.Stats().Cancels; n == 0 {
+		t.Error("the second has served no cancel request of its own")
+	}
+	stranger := dialCancel(t, second, old.PgConn().PID())
+	if _, err := io.ReadAll(stranger); err != nil {
+		t.Errorf("a cancel request with a wrong key: %v, want the end of the connection", err)
+	}
+	_ = old.Close(t.Context())
+	if err := <-stopped; err != nil {
+		t.Errorf("end of the first: %v", err)
+	}
+}
+
+// dialCancel sends a cancel request with a key that nobody has.
+func dialCancel(t *testing.T, r *rig, pid uint32) net.Conn {
+	t.Helper()
+	conn := r.dial()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(pgwire.AppendCancelRequest(nil, pid, []byte{1, 2, 3, 4})); err != nil {
+		t.Fatalf("write: %v", err)
+	}
+	return conn
 }

@@ -39,6 +39,7 @@ type Server struct {
 	verifiers *verifiers // nil unless they are read
 	roster    *roster    // nil without a change log
 	listeners []net.Listener
+	aside     *handover.Aside // nil where there is no such thing
 	admission admission
 	loops     loops
 	keys      cancelKeys
@@ -81,6 +82,7 @@ func New(cfg Config) (*Server, error) {
 		s.Close()
 		return nil, err
 	}
+	s.meet()
 	if cfg.Changes != nil {
 		s.roster = newRoster(&s.config, s.Addr().String())
 	}
@@ -129,6 +131,13 @@ func (s *Server) Close() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
+	s.closeAside()
+}
+
+func (s *Server) closeAside() {
+	if s.aside != nil {
+		s.aside.Close()
+	}
 }
 
 // ReloadTLS reads the certificate files again; sessions begun later are shown the new certificate. On an error the
@@ -166,6 +175,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.watch != nil {
 		hub.Go(func() error { return s.watch.Run(work) })
 	}
+	hub.Go(func() error { return s.serveAside(work) })
 	var sessions sync.WaitGroup
 	serve := func(conn net.Conn) { sessions.Go(func() { s.serve(work, in, conn) }) }
 	accepting, accept := errgroup.WithContext(ctx)
@@ -174,6 +184,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	err := accepting.Wait()
 	s.drain(&sessions, in)
+	s.closeAside()
 	stop()
 	return errors.Join(err, hub.Wait(), s.loops.stop())
 }

@@ -15,4 +15,7 @@
 // second is favoured, which is not the newest. The kernel lets only processes of one user share an address.
 //
 // A Unix socket is taken over by giving the new one the old one's name.
+//
+// What a client says over a connection of its own about an earlier one may reach the wrong process: through [Aside] that
+// finds the others of its address.
 package handover
