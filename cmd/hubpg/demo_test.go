@@ -129,7 +129,7 @@ func TestDemoServesListensStopsAndResumes(t *testing.T) {
 	proxy = second.line(t, "ready", readyWithin)
 	t.Logf("second run ready after %s", time.Since(begin).Round(time.Millisecond))
 	var title string
-	if err := connect(t, proxy).QueryRow(t.Context(), "select jobtitle from hubspot.contacts where id = $1", id).Scan(&title); err != nil || title != "Head of Tests" {
+	if err := connect(t, proxy).QueryRow(t.Context(), "select jobtitle from contacts where id = $1", id).Scan(&title); err != nil || title != "Head of Tests" {
 		t.Errorf("the change is lost: %q, %v", title, err)
 	}
 	env := map[string]string{

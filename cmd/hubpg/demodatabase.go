@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"hubpg/internal/config"
 	"hubpg/internal/pgtest"
 )
 
@@ -68,6 +69,8 @@ select exists (select from pg_roles where rolname = $1),
 	if !database {
 		statements = append(statements, "create database "+demoDatabase+" owner "+demoRole)
 	}
+	// The default would show a visitor the schema named like the role, hubpg's own, and not the tables.
+	statements = append(statements, "alter database "+demoDatabase+" set search_path = public, "+config.DefaultSchema)
 	for _, sql := range statements {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return "", fmt.Errorf("prepare database: %w", err)
