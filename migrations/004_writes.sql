@@ -84,7 +84,8 @@ comment on table hubpg.write_capture is 'what rehearsals did; never committed';
 create unlogged table hubpg.write_answers (
     pid    integer not null,
     key    text    not null, -- i<row>: the row proposed as number <row>; u<table>:<key>, d<table>:<key>: an update, a deletion
-    answer jsonb   not null, -- row, overflow, unparsed; or skip
+    answer jsonb   not null, -- table, row, overflow, unparsed, read_at; or skip
+    used   boolean not null default false,
     constraint write_answers_pkey primary key (pid, key)
 );
 comment on table hubpg.write_answers is 'what HubSpot answered to the rows of the statement that is being performed';
@@ -262,7 +263,7 @@ begin
                 else left(a.value ->> 'op', 1) || to_regclass(format('%I.%I', a.value ->> 'schema', a.value ->> 'table'))::oid
                      || ':' || (a.value ->> 'key')
            end,
-           a.value - '{n,op,schema,table,key}'::text[]
+           a.value - '{n,op,schema,key}'::text[]
     from jsonb_array_elements(answers) a;
 end
 $$;
@@ -277,6 +278,34 @@ begin
 end
 $$;
 comment on function hubpg.perform(text) is 'from here to unlock_tables, changes of mirrored tables become HubSpot''s answers';
+
+create function hubpg.performed(permit text) returns void
+    language plpgsql security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    most   constant integer := 100;
+    unused integer;
+    named  text;
+begin
+    perform hubpg.check_permit(permit);
+    select count(*), string_agg(w.name, ', ') filter (where w.place <= most) into unused, named
+    from (
+        select (w.answer ->> 'table') || ' ' || coalesce(w.answer #>> '{row,id}',
+                   replace(substring(w.key from '^.[0-9]+:([0-9]+(:[0-9]+)?)'), ':', '–'), '') as name,
+               row_number() over (order by w.key) as place
+        from hubpg.write_answers w
+        where w.pid = pg_backend_pid() and not w.used and not w.answer ? 'skip' and w.answer ?| '{row,read_at}'
+    ) w;
+    if unused > 0 then
+        raise exception 'HubSpot has accepted rows that the statement does not change any more'
+            using errcode = '40001',
+                  detail = format('accepted by HubSpot all the same, %s: %s. The tables will follow HubSpot.', unused, named),
+                  hint = 'rows that they depend on were skipped, or were changed by others meanwhile; look at the rows and repeat the statement if it is still needed';
+    end if;
+end
+$$;
+comment on function hubpg.performed(text) is 'fails if the performance has left out what HubSpot has accepted';
 
 -- Guards. The statement trigger runs with the rights of whoever writes: the setting that marks an applier counts only for
 -- the table's owner. A statement that changes no row passes, so that the proxy may run it as it is.
@@ -355,7 +384,8 @@ begin
         ordinal := coalesce(nullif(current_setting('hubpg.write_row', true), ''), '0')::bigint + 1;
         perform set_config('hubpg.write_row', ordinal::text, true);
         if step = 'perform' then
-            select w.answer into said from hubpg.write_answers w where w.pid = pg_backend_pid() and w.key = 'i' || ordinal;
+            update hubpg.write_answers w set used = true where w.pid = pg_backend_pid() and w.key = 'i' || ordinal
+            returning w.answer into said;
         end if;
         if said is null then
             -- A proposal only: it may still meet a row that is there. The after trigger looks at what was inserted.
@@ -381,9 +411,10 @@ begin
         end if;
         return new;
     end if;
-    select w.answer into said
-    from hubpg.write_answers w
-    where w.pid = pg_backend_pid() and w.key = case tg_op when 'UPDATE' then 'u' else 'd' end || tg_relid || ':' || old.id;
+    update hubpg.write_answers w
+    set used = true
+    where w.pid = pg_backend_pid() and w.key = case tg_op when 'UPDATE' then 'u' else 'd' end || tg_relid || ':' || old.id
+    returning w.answer into said;
     if said is null then
         perform hubpg.write_changed_meanwhile(tg_table_schema, tg_table_name);
     end if;
@@ -512,7 +543,8 @@ begin
         ordinal := coalesce(nullif(current_setting('hubpg.write_row', true), ''), '0')::bigint + 1;
         perform set_config('hubpg.write_row', ordinal::text, true);
         if step = 'perform' then
-            select w.answer into said from hubpg.write_answers w where w.pid = pg_backend_pid() and w.key = 'i' || ordinal;
+            update hubpg.write_answers w set used = true where w.pid = pg_backend_pid() and w.key = 'i' || ordinal
+            returning w.answer into said;
             if said ? 'skip' then
                 return null;
             elsif said is not null then
@@ -544,11 +576,12 @@ begin
         return new;
     end if;
     was := to_jsonb(old);
-    select w.answer into said
-    from hubpg.write_answers w
+    update hubpg.write_answers w
+    set used = true
     where w.pid = pg_backend_pid()
     and w.key = case tg_op when 'UPDATE' then 'u' else 'd' end || tg_relid || ':' || (was ->> tg_argv[1]) || ':'
-        || (was ->> tg_argv[2]) || ':' || old.type_id || ':' || old.category;
+        || (was ->> tg_argv[2]) || ':' || old.type_id || ':' || old.category
+    returning w.answer into said;
     if said is null then
         perform hubpg.write_changed_meanwhile(tg_table_schema, tg_table_name);
     end if;

@@ -37,7 +37,7 @@ type step struct {
 	group  int  // number of ReadyForQuery before its answers
 	told   bool // the client sees its answers
 	simple bool // with the description of its rows
-	hold   bool // but the tag is held until the commit
+	hold   bool // but the tag is held until nothing can fail any more
 	copied *spool
 	replay bool // COPY data comes from copied; otherwise from the client, and goes there as well
 	row    func(columns [][]byte) error

@@ -38,8 +38,9 @@ left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
 	askPatience = "select pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true)"
 	askLock     = "select hubpg.lock_tables($1, $2::text[])"
 	askUnlock   = "select hubpg.unlock_tables()"
+	askDone     = "select hubpg.performed($1), hubpg.unlock_tables()"
 	// A client that forgets its transaction must not keep the rows from following HubSpot.
-	askUnlockIdle = `select hubpg.unlock_tables(), pg_catalog.set_config('idle_in_transaction_session_timeout',
+	askDoneIdle = `select hubpg.performed($2), hubpg.unlock_tables(), pg_catalog.set_config('idle_in_transaction_session_timeout',
     case when pg_catalog.current_setting('idle_in_transaction_session_timeout')::interval between interval '1 microsecond' and $1::text::interval
     then pg_catalog.current_setting('idle_in_transaction_session_timeout') else $1::text end, true)`
 	askAnswer  = "select hubpg.answer($1, $2::jsonb)"
@@ -297,7 +298,7 @@ func (t *takeover) perform(a *act, permit string, result WriteResult) (bool, err
 			return t.lose(result.ID, f, err)
 		}
 	}
-	t.presentAgain(a)
+	t.presentAgain(a).hold = true // until nothing can fail any more
 	if a.effect.CopyIn {
 		if f, err := t.play(); err != nil || f != nil {
 			return t.lose(result.ID, f, err)
@@ -305,9 +306,9 @@ func (t *takeover) perform(a *act, permit string, result WriteResult) (bool, err
 	}
 	commits := a.simple && a.last && t.own
 	if commits {
-		t.ask(askUnlock)
+		t.ask(askDone, []byte(permit))
 	} else {
-		t.ask(askUnlockIdle, []byte(fmt.Sprintf("%dms", t.session.server.config.Limits.IdleAfterWrite.Milliseconds())))
+		t.ask(askDoneIdle, []byte(fmt.Sprintf("%dms", t.session.server.config.Limits.IdleAfterWrite.Milliseconds())), []byte(permit))
 	}
 	t.ask(askRelease)
 	if commits {
@@ -318,16 +319,20 @@ func (t *takeover) perform(a *act, permit string, result WriteResult) (bool, err
 		return t.lose(result.ID, f, err)
 	}
 	t.locked = false
-	if commits {
+	switch {
+	case commits:
 		t.committed()
+	case !t.own, a.simple && !a.last:
+		t.release()
 	}
 	return true, nil
 }
 
 // presentAgain adds the statement for the client to see, with the data it has sent.
-func (t *takeover) presentAgain(a *act) {
+func (t *takeover) presentAgain(a *act) *step {
 	s := t.present(a)
 	s.copied, s.replay = a.copied, a.copied != nil
+	return s
 }
 
 // lose ends a statement that HubSpot has accepted and Postgres has not: its records are read again.
@@ -335,6 +340,7 @@ func (t *takeover) lose(id int64, f *fault, err error) (bool, error) {
 	if err != nil {
 		return false, err // the session ends, and settles what is open
 	}
+	t.held = nil // the statement's own tag
 	if id != 0 {
 		t.pen.unsettled = slices.DeleteFunc(t.pen.unsettled, func(other int64) bool { return other == id })
 		t.lost = append(t.lost, id)

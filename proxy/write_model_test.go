@@ -349,7 +349,7 @@ func (k *client) step(n int) bool {
 	if k.r.IntN(6) == 0 {
 		timeout = "150ms" // not enough for a slow answer
 	}
-	if k.r.IntN(5) == 0 && !strings.HasPrefix(statement, "with") { // there the update depends on the deletion
+	if k.r.IntN(5) == 0 {
 		onError = "skip"
 	}
 	block := k.r.IntN(3) == 0

@@ -328,6 +328,73 @@ func TestHalfRefusedStatementsTellTheTruth(t *testing.T) {
 	c.agree("contacts", "email")
 }
 
+// TestNoTagIsToldForWhatWasLeftOut holds that a statement of which HubSpot has taken more than it performs, since a row
+// that the rest depends on was skipped, fails without a tag: alone and in a transaction, with psql and with pgx.
+func TestNoTagIsToldForWhatWasLeftOut(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	if _, err := c.hub.Create("contacts", map[string]string{"email": "taken@example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	id := c.contact("one@example.com")
+	n := 0
+	statement := func() (sql, word string) {
+		n++
+		word = fmt.Sprintf("Known%d", n)
+		return fmt.Sprintf(`with made as (insert into hubspot.contacts (email) values ('taken@example.com') returning id)
+update hubspot.contacts set lastname = '%s' where id = %d and exists (select from made)`, word, id), word
+	}
+	follows := func(name, word string) {
+		t.Helper()
+		if got := c.hubspot("contacts", id, "lastname"); got != word {
+			t.Errorf("%s: HubSpot has %q, want %q", name, got, word)
+		}
+		c.agree("contacts", "lastname")
+	}
+	c.each(func(name string, conn *pgx.Conn) {
+		exec(t, conn, "set hubpg.on_row_error = 'skip'")
+		for _, block := range []bool{false, true} {
+			if block {
+				exec(t, conn, "begin")
+			}
+			sql, word := statement()
+			tag, err := conn.Exec(deadline(t), sql)
+			if !isCode(err, "40001") || tag.String() != "" {
+				t.Errorf("%s, block %t: tag %q, %v", name, block, tag, err)
+			}
+			if e, ok := errors.AsType[*pgconn.PgError](err); ok && !strings.Contains(e.Detail, fmt.Sprintf("contacts %d", id)) {
+				t.Errorf("%s: detail %q", name, e.Detail)
+			}
+			if block {
+				exec(t, conn, "rollback")
+			}
+			if got := value[string](t, conn, "select lastname from hubspot.contacts where id = $1", id); got != word {
+				t.Errorf("%s: the session sees %q, want %q", name, got, word)
+			}
+			follows(name, word)
+		}
+	})
+	psql, err := osexec.LookPath("psql")
+	if err != nil {
+		t.Fatalf("psql is needed: %v", err)
+	}
+	u, err := url.Parse(c.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User("app")
+	for _, around := range [][2]string{{"", ""}, {"begin;", "rollback;"}} {
+		sql, word := statement()
+		cmd := osexec.CommandContext(deadline(t), psql, "-XAt", u.String())
+		cmd.Stdin = strings.NewReader("set hubpg.on_row_error = 'skip';\n" + around[0] + sql + ";\n" + around[1] + "select 'end';\n")
+		out, _ := cmd.CombinedOutput() // its status is that of the last statement
+		if got := string(out); strings.Contains(got, "UPDATE") || !strings.Contains(got, "ERROR:  HubSpot has accepted rows") || !strings.HasSuffix(got, "end\n") {
+			t.Errorf("psql says %s", got)
+		}
+		follows("psql", word)
+	}
+}
+
 func TestPsqlWrites(t *testing.T) {
 	t.Parallel()
 	psql, err := osexec.LookPath("psql")

@@ -134,6 +134,57 @@ func TestBadRowsCanBeSkipped(t *testing.T) {
 	a.agree("contacts", "email")
 }
 
+// TestAStatementFailsThatLeavesOutWhatHubSpotHasAccepted holds that no statement succeeds with fewer rows than HubSpot has
+// taken, be it because of a row that was skipped or because of what others have committed meanwhile.
+func TestAStatementFailsThatLeavesOutWhatHubSpotHasAccepted(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	_, err := a.hub.Create("contacts", map[string]string{"email": "taken@example.com"})
+	a.must(err)
+	one, two := a.contact("one@example.com"), a.contact("two@example.com")
+	s := a.session()
+	fails := func(id int64, sql string, args ...any) {
+		t.Helper()
+		_, err := s.run(sql, args...)
+		e, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || e.Code != "40001" {
+			t.Fatalf("%s: %v, want 40001", sql, err)
+		}
+		if want := fmt.Sprintf("accepted by HubSpot all the same, 1: contacts %d.", id); !strings.HasPrefix(e.Detail, want) {
+			t.Errorf("the detail is %q, want %q", e.Detail, want)
+		}
+		a.agree("contacts", "email", "firstname", "lastname")
+	}
+	s.skip = true
+	const dependent = "with made as (insert into hubspot.contacts (email) values ('taken@example.com') returning id) update hubspot.contacts set lastname = 'Known' where id = $1 and exists (select from made)"
+	fails(one, dependent, one)
+	if got := a.value("contacts", one, "lastname") + a.text("select lastname from hubspot.contacts where id = $1", one); got != "KnownKnown" {
+		t.Errorf("HubSpot and the table have %q", got)
+	}
+	if res := s.do(dependent, one); res.tag != "UPDATE 0" { // now nothing is to be sent for it
+		t.Errorf("repeated, it says %s", res.tag)
+	}
+	s.skip = false
+	rival := a.session()
+	meanwhile := func(sql string, args ...any) {
+		s.between = func() {
+			s.between = nil
+			rival.exec("begin")
+			rival.do(sql, args...)
+			rival.exec("commit")
+		}
+	}
+	meanwhile("delete from hubspot.contacts where id = $1", two)
+	fails(two, "update hubspot.contacts set lastname = 'Late' where id in ($1, $2)", one, two)
+	rival.ended(true)
+	meanwhile("update hubspot.contacts set firstname = 'Rival' where id = $1", one)
+	fails(one, "update hubspot.contacts set lastname = 'Later' where firstname = 'Ada' and id = $1", one)
+	rival.ended(true)
+	if got := a.text("select count(*) from hubpg.writes where settled_at is null"); got != "0" {
+		t.Errorf("%s writes are open", got)
+	}
+}
+
 func TestWholeBatchRefusalsAreSplitUntilTheBadRowIsAlone(t *testing.T) {
 	t.Parallel()
 	a := newAccount(t)

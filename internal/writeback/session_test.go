@@ -134,6 +134,9 @@ func (s *session) twice(ctx context.Context, sql string, args []any) (*result, e
 	s.exec("select hubpg.answer($1, $2)", s.permit, res.Answers)
 	s.exec("select hubpg.perform($1)", s.permit)
 	out, err := s.plain(ctx, sql, args)
+	if err == nil {
+		_, err = s.conn.Exec(ctx, "select hubpg.performed($1)", s.permit)
+	}
 	if err != nil {
 		s.exec("rollback to savepoint hubpg_write")
 	}
