@@ -200,7 +200,7 @@ end $$`,
 	_, _, err = mapper.EnsurePair(t.Context(), c.pool, c.tables["contacts"], c.tables["companies"])
 	must(err)
 	c.apply = mirror.NewApplier(mirror.Config{PortalID: crmPortal})
-	w, err := writeback.New(writeback.Config{Pool: c.pool, Client: c.client, PortalID: crmPortal, Every: 50 * time.Millisecond})
+	w, err := writeback.New(writeback.Config{Pool: c.pool, Client: c.client, PortalID: crmPortal, Every: 50 * time.Millisecond, Landing: 5 * time.Second})
 	must(err)
 	c.writer = &scribe{Writer: w, settled: map[int64]bool{}}
 	c.rig = newRig(t, db, func(cfg *proxy.Config) {

@@ -491,7 +491,7 @@ func serveAsChild() error {
 	if err != nil {
 		return err
 	}
-	w, err := writeback.New(writeback.Config{Pool: pool, Client: hubspot, PortalID: crmPortal, Every: 100 * time.Millisecond})
+	w, err := writeback.New(writeback.Config{Pool: pool, Client: hubspot, PortalID: crmPortal, Every: 100 * time.Millisecond, Landing: 5 * time.Second})
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func (a *account) mirror(mapper *mirror.Mapper, def *mirror.ObjectDef) {
 
 func (a *account) newWriter() *writeback.Writer {
 	a.t.Helper()
-	w, err := writeback.New(writeback.Config{Pool: a.pool, Client: a.client, PortalID: portal, Every: 50 * time.Millisecond})
+	w, err := writeback.New(writeback.Config{Pool: a.pool, Client: a.client, PortalID: portal, Every: 50 * time.Millisecond, Landing: 100 * time.Millisecond})
 	a.must(err)
 	a.t.Cleanup(w.Close)
 	return w

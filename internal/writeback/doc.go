@@ -21,6 +21,13 @@
 // repeated only when its unique property says that it did not happen; without a unique property its outcome stays unknown
 // and the statement fails with SQLSTATE HS004.
 //
+// # What lands late
+//
+// HubSpot may carry out a request whose connection has ended. So reading that shows no effect proves nothing yet: nobody is
+// told that a row was not taken, and a write of which an answer is missing is looked up at once and again after
+// [Config.Landing], counted from the end of its last call or from when it was found orphaned. Until then it is open with
+// status ambiguous; afterwards its outcome names what has landed. What lands later still is found by the polls alone.
+//
 // # Order
 //
 // Rows of one statement that concern different records are sent by table and kind, in the order in which the statement

@@ -51,6 +51,7 @@ order by id`, w.portal)
 		return fmt.Errorf("list open writes: %w", err)
 	}
 	var problems []error
+	w.forgetLooks(open)
 	for _, id := range open {
 		if w.isActive(id) {
 			continue
@@ -77,7 +78,10 @@ where id in (select id from hubpg.writes where portal_id = $1 and at < $2 and se
 	return errors.Join(problems...)
 }
 
-// resume ends one write. Its row is locked meanwhile, so that of several processes one does it.
+// resume ends one write. Its row is locked meanwhile, so that of several processes one does it. HubSpot may hold a request
+// whose connection has ended: a write of which an answer is missing is looked up at once, so that the tables follow, and
+// again when nothing of it can land any more. Only then it is over. The time runs from when the write was last touched,
+// which is after its last call: by its own process, or by the first that found it orphaned.
 func (w *Writer) resume(ctx context.Context, id int64) error {
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		var status, end string
@@ -100,6 +104,11 @@ for update skip locked`, id).Scan(&status, &end, &idle)
 		if running && (end == "in progress" || end == "" && idle < quiet.Seconds()) {
 			return nil
 		}
+		orphaned := status == statusIntent || status == statusSent
+		waits := orphaned || status == statusAmbiguous && idle < w.landing.Seconds()
+		if waits && !orphaned && w.hasLooked(id) {
+			return nil
+		}
 		s, err := w.load(ctx, tx, id)
 		if err != nil || s == nil {
 			return err
@@ -113,7 +122,21 @@ for update skip locked`, id).Scan(&status, &end, &idle)
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, "update hubpg.writes set status = $2, touched_at = now(), settled_at = now() where id = $1", id, next)
+		if waits {
+			next = statusAmbiguous
+		}
+		outcome, err := s.outcome()
+		if err != nil {
+			return err
+		}
+		w.setLooked(id, waits)
+		_, err = tx.Exec(ctx, `
+update hubpg.writes
+set status = $2,
+    touched_at = case when status = $2 then touched_at else now() end,
+    settled_at = case when not $3 then now() end,
+    outcome = coalesce($4, outcome)
+where id = $1`, id, next, waits, outcome)
 		return err
 	})
 }

@@ -17,6 +17,9 @@ import (
 	"hubpg/internal/catalog"
 )
 
+// skew bounds the difference between HubSpot's clock and this one.
+const skew = 10 * time.Second
+
 // mission is the sending of one plan.
 type mission struct {
 	w     *Writer
@@ -193,7 +196,10 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 	}
 	if attempt > 0 || ctx.Err() != nil {
 		for _, c := range again {
-			c.refuse(&flaw{code: CodeUnavailable, message: "HubSpot did not take the row: its answers were lost and reading shows no effect"})
+			c.refuse(&flaw{
+				code: CodeUnknown, message: "HubSpot's answers were lost; reading shows no effect, but HubSpot may still be about to write the row",
+				hint: "hubpg looks again; wait for settled_at in hubpg.writes before repeating the statement",
+			})
 		}
 		return
 	}
@@ -271,7 +277,6 @@ func (m *mission) find(ctx context.Context, lost []*change, began time.Time, cau
 // findCreated looks for new records by their unique property: one made since the call began, that has all that was sent
 // and that the table does not know, is the statement's own.
 func (m *mission) findCreated(ctx context.Context, lost []*change, began time.Time, cause error) (again []*change) {
-	const skew = 10 * time.Second // between HubSpot's clock and this one
 	for _, c := range lost {
 		property, key := c.unique()
 		if key == "" {

@@ -59,7 +59,17 @@ type scope struct {
 	records map[string]map[int64]string // object tables: ids with the version that they should have, "" for any
 	deleted map[string][]deletion
 	edges   map[string][]int64 // association tables: records of the first table
-	lookups map[string][]lookup
+	lookups map[string][]sought
+
+	at       time.Time // of the intent
+	outcomes []outcome // as long as the intent, where found
+	found    bool      // a lookup has added to outcomes
+}
+
+// sought is a record that may have been created, by its unique property.
+type sought struct {
+	lookup
+	place int // of its intent
 }
 
 type deletion struct {
@@ -72,10 +82,11 @@ func (w *Writer) load(ctx context.Context, q rowQuerier, id int64) (*scope, erro
 	var intents []intent
 	var outcomes []outcome
 	var in, out []byte
+	var at time.Time
 	err := q.QueryRow(ctx, `
-select intent, outcome
+select intent, outcome, at
 from hubpg.writes
-where id = $1 and portal_id = $2 and settled_at is null`, id, w.portal).Scan(&in, &out)
+where id = $1 and portal_id = $2 and settled_at is null`, id, w.portal).Scan(&in, &out, &at)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -90,7 +101,11 @@ where id = $1 and portal_id = $2 and settled_at is null`, id, w.portal).Scan(&in
 			return nil, fmt.Errorf("read outcome: %w", err)
 		}
 	}
-	return newScope(intents, outcomes)
+	s, err := newScope(intents, outcomes)
+	if err == nil {
+		s.at = at
+	}
+	return s, err
 }
 
 // rowQuerier is a pool or a transaction.
@@ -100,7 +115,7 @@ type rowQuerier interface {
 
 func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 	s := &scope{
-		records: map[string]map[int64]string{}, deleted: map[string][]deletion{}, edges: map[string][]int64{}, lookups: map[string][]lookup{},
+		records: map[string]map[int64]string{}, deleted: map[string][]deletion{}, edges: map[string][]int64{}, lookups: map[string][]sought{},
 	}
 	created := map[int64]int64{} // by placeholder
 	tables := map[string]bool{}
@@ -145,10 +160,11 @@ func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 				delete(s.records[in.Table], id)
 			}
 		case in.Op == opInsert && in.Unique != nil && (outcomes == nil || o.Error != nil):
-			s.lookups[in.Table] = append(s.lookups[in.Table], *in.Unique)
+			s.lookups[in.Table] = append(s.lookups[in.Table], sought{*in.Unique, i})
 		}
 	}
 	s.tables = slices.Sorted(maps.Keys(tables))
+	s.outcomes = append(outcomes, make([]outcome, max(0, len(intents)-len(outcomes)))...)
 	return s, nil
 }
 
@@ -187,6 +203,18 @@ func (w *Writer) follow(ctx context.Context, s *scope) error {
 		}
 	}
 	return nil
+}
+
+// outcome is what the write's record is to say, nil for what it says already.
+func (s *scope) outcome() (*string, error) {
+	if !s.found {
+		return nil, nil
+	}
+	text, err := encode(s.outcomes)
+	if err != nil {
+		return nil, fmt.Errorf("record outcome: %w", err)
+	}
+	return &text, nil
 }
 
 func (s *scope) add(table string, id int64) {
@@ -273,6 +301,10 @@ func (w *Writer) repair(ctx context.Context, s *scope) error {
 				return fmt.Errorf("look up %s by %s: %w", table, l.Property, err)
 			}
 			s.add(table, found.Record.ID)
+			if !found.Record.CreatedAt.Before(s.at.Add(-skew)) {
+				o := &s.outcomes[l.place]
+				o.ID, o.Done, s.found = found.Record.ID, true, true
+			}
 		}
 	}
 	for table, versions := range s.records {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +35,7 @@ type Config struct {
 	Notify   mirror.Notify
 	Logger   *slog.Logger
 	Every    time.Duration // between looks for unfinished writes; 0 means 30 s
+	Landing  time.Duration // how long HubSpot may take up a request whose connection has ended; 0 means 20 s
 	Keep     time.Duration // how long finished writes stay in hubpg.writes; 0 means 30 days
 }
 
@@ -45,6 +48,7 @@ type Writer struct {
 	applier *mirror.Applier
 	logger  *slog.Logger
 	every   time.Duration
+	landing time.Duration
 	keep    time.Duration
 	wake    chan struct{} // a wake-up for Run; may coalesce
 
@@ -55,6 +59,7 @@ type Writer struct {
 	defs   map[string]*definition
 	edges  map[string]*edgeTypes
 	active map[int64]bool // writes that this process is carrying out
+	looked map[int64]bool // ambiguous writes that have been looked up and stay open for what may land later
 	denied map[string]denial
 }
 
@@ -66,15 +71,18 @@ func New(c Config) (*Writer, error) {
 	w := &Writer{
 		pool: c.Pool, reserve: newReserve(c.Pool), client: c.Client.As(hubapi.Writes), portal: c.PortalID,
 		applier: mirror.NewApplier(mirror.Config{PortalID: c.PortalID, Notify: c.Notify}),
-		logger:  c.Logger, every: c.Every, keep: c.Keep,
+		logger:  c.Logger, every: c.Every, landing: c.Landing, keep: c.Keep,
 		wake: make(chan struct{}, 1),
-		defs: map[string]*definition{}, edges: map[string]*edgeTypes{}, active: map[int64]bool{}, denied: map[string]denial{},
+		defs: map[string]*definition{}, edges: map[string]*edgeTypes{}, active: map[int64]bool{}, looked: map[int64]bool{}, denied: map[string]denial{},
 	}
 	if w.logger == nil {
 		w.logger = slog.New(slog.DiscardHandler)
 	}
 	if w.every <= 0 {
 		w.every = 30 * time.Second
+	}
+	if w.landing <= 0 {
+		w.landing = 20 * time.Second
 	}
 	if w.keep <= 0 {
 		w.keep = 30 * 24 * time.Hour
@@ -158,4 +166,28 @@ func (w *Writer) isActive(id int64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.active[id]
+}
+
+// hasLooked says that an ambiguous write has been looked up once by this process.
+func (w *Writer) hasLooked(id int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.looked[id]
+}
+
+func (w *Writer) setLooked(id int64, on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if on {
+		w.looked[id] = true
+	} else {
+		delete(w.looked, id)
+	}
+}
+
+// forgetLooks drops what it knows about writes that are not open any more: another process has ended them.
+func (w *Writer) forgetLooks(open []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.looked, func(id int64, _ bool) bool { return !slices.Contains(open, id) })
 }

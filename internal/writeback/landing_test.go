@@ -1,0 +1,116 @@
+package writeback_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hubpg/internal/writeback"
+)
+
+// patient makes the account's writer one that waits for an hour for what HubSpot may still take up.
+func (a *account) patient() {
+	a.t.Helper()
+	var err error
+	a.writer, err = writeback.New(writeback.Config{Pool: a.pool, Client: a.client, PortalID: portal, Every: 20 * time.Millisecond, Landing: time.Hour})
+	a.must(err)
+	a.t.Cleanup(a.writer.Close)
+}
+
+// openWrite is the only write: its status, whether it is open, and its outcome.
+const openWrite = "select status || ' ' || (settled_at is null) || ' ' || coalesce(outcome -> 0 ->> 'done', '') from hubpg.writes"
+
+// pass lets the hour go by.
+func (a *account) pass() {
+	a.t.Helper()
+	_, err := a.pool.Exec(a.t.Context(), "update hubpg.writes set touched_at = now() - interval '2 hours'")
+	a.must(err)
+}
+
+// TestACreateThatLandsAfterItsConnectionDiedIsFound holds that nobody is told that HubSpot did not take a row which it
+// may still be about to take, and that the write stays open until what has landed meanwhile is found.
+func TestACreateThatLandsAfterItsConnectionDiedIsFound(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	a.patient()
+	s := a.session()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	lands := make(chan struct{})
+	land := sync.OnceFunc(func() { close(lands) })
+	defer land()
+	var looks atomic.Int64
+	hold := func(r *http.Request) {
+		switch {
+		case r.Method == http.MethodGet && strings.Contains(r.URL.RawQuery, "idProperty=email"):
+			looks.Add(1)
+		case strings.HasSuffix(r.URL.Path, "/contacts/batch/create"):
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return
+			}
+			*r = *r.WithContext(context.WithoutCancel(r.Context())) // HubSpot has it, whatever becomes of the connection
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			cancel()
+			<-lands
+		}
+	}
+	a.arrives.Store(&hold)
+	s.exec("begin")
+	_, err := s.twice(ctx, "insert into hubspot.contacts (email) values ('late@example.com')", nil)
+	if own, ok := errors.AsType[*writeback.Error](err); !ok || own.Code != writeback.CodeUnknown || own.Hint == "" {
+		t.Fatalf("the statement says %v", err)
+	}
+	s.exec("rollback")
+	stop := a.runWriter()
+	defer stop()
+	a.eventually("the write is looked up again", func() bool { return looks.Load() >= 2 })
+	time.Sleep(100 * time.Millisecond) // several looks for open writes
+	if got := a.text(openWrite); got != "ambiguous true false" || looks.Load() != 2 {
+		t.Errorf("while HubSpot may have it, it is %q after %d looks", got, looks.Load())
+	}
+	land()
+	a.eventually("HubSpot has the record", func() bool { return len(a.hub.Snapshot("contacts")) == 1 })
+	a.pass()
+	a.eventually("the write is resolved", func() bool { return a.text(openWrite) == "repaired false true" })
+	a.agree("contacts", "email")
+	if got := a.text("select (w.outcome -> 0 ->> 'id')::bigint = c.id from hubpg.writes w, hubspot.contacts c"); got != "true" {
+		t.Errorf("its record names another contact: %s", got)
+	}
+}
+
+// TestAnOrphanedCreateThatLandsLateIsFound is the same for a process that was killed between intent and outcome.
+func TestAnOrphanedCreateThatLandsLateIsFound(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	a.patient()
+	died := a.session()
+	died.exec("begin")
+	xid := ""
+	a.must(died.conn.QueryRow(t.Context(), "select pg_current_xact_id()::text").Scan(&xid))
+	_, err := a.pool.Exec(t.Context(), `insert into hubpg.writes (portal_id, status, role, pid, xid, rows, intent, touched_at)
+values ($1, 'intent', 'app', 1, $2::text::xid8, 1,
+  '[{"table": "contacts", "op": "insert", "id": -1, "unique": {"property": "email", "value": "late@example.com"}}]', now() - interval '2 hours')`, portal, xid)
+	a.must(err)
+	died.exec("rollback")
+	stop := a.runWriter()
+	defer stop()
+	a.eventually("the write is known to be orphaned", func() bool { return a.text(openWrite) == "ambiguous true " })
+	time.Sleep(100 * time.Millisecond)
+	if got := a.text(openWrite); got != "ambiguous true " {
+		t.Errorf("while HubSpot may have it, it is %q", got)
+	}
+	if _, err := a.hub.Create("contacts", map[string]string{"email": "late@example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	a.pass()
+	a.eventually("the write is resolved", func() bool { return a.text(openWrite) == "repaired false true" })
+	a.agree("contacts", "email")
+}
