@@ -100,6 +100,38 @@ func (h *holder) run(ctx context.Context) error {
 	}
 }
 
+// takeOver puts the jobs of vanished processes back, and deposes a vanished leader, which would keep River's maintenance
+// waiting until its term ends. Every process of every account asks once per heartbeat, and to list all locks costs more
+// than all the rest: that is done once, however many jobs there are, and again only for jobs that seem lost, since a
+// process that has just begun may have taken them meanwhile.
+const takeOver = `
+with alive as materialized (
+	select l.objid
+	from pg_locks l
+	where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+	and l.database = (select oid from pg_database where datname = current_database())
+	and l.classid = $1::bigint::oid),
+deposed as (
+	delete from hubpg.river_leader
+	where leader_id <> $2 and (hashtext(leader_id)::bigint & 4294967295)::oid not in (select objid from alive)),
+lost as (
+	select id, attempted_by[cardinality(attempted_by)] as process
+	from hubpg.river_job
+	where state = 'running' and kind = $3
+	and case when attempted_by[cardinality(attempted_by)] = $2
+		then attempted_at < now() - $4::interval and id <> all ($5)
+		else (hashtext(attempted_by[cardinality(attempted_by)])::bigint & 4294967295)::oid not in (select objid from alive) end
+	for update skip locked)
+update hubpg.river_job j
+set state = 'available', scheduled_at = now(), attempt = greatest(j.attempt - 1, 0)
+from lost
+where j.id = lost.id and (
+	lost.process = $2 or not exists (
+		select from pg_locks l
+		where l.locktype = 'advisory' and l.granted and l.objsubid = 2
+		and l.database = (select oid from pg_database where datname = current_database())
+		and l.classid = $1::bigint::oid and l.objid = (hashtext(lost.process)::bigint & 4294967295)::oid))`
+
 func (h *holder) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -109,32 +141,7 @@ func (h *holder) beat(ctx context.Context) error {
 			return err
 		}
 	}
-	// A vanished leader would keep River's maintenance waiting until its term ends.
-	const (
-		dead = `
-not exists (
-	select from pg_locks l
-	where l.locktype = 'advisory' and l.granted and l.objsubid = 2
-	and l.database = (select oid from pg_database where datname = current_database())
-	and l.classid = $1::bigint::oid and l.objid = (hashtext(%s)::bigint & 4294967295)::oid)`
-	)
-	_, err := h.conn.Exec(ctx, `delete from hubpg.river_leader where leader_id <> $2 and `+fmt.Sprintf(dead, "leader_id"),
-		int64(aliveLock), h.id)
-	if err != nil {
-		return fmt.Errorf("depose a vanished leader: %w", err)
-	}
-	tag, err := h.conn.Exec(ctx, `
-with lost as (
-	select id from hubpg.river_job
-	where state = 'running' and kind = $3
-	and case when attempted_by[cardinality(attempted_by)] = $2
-		then attempted_at < now() - $4::interval and id <> all ($5)
-		else `+fmt.Sprintf(dead, "attempted_by[cardinality(attempted_by)]")+` end
-	for update skip locked)
-update hubpg.river_job j
-set state = 'available', scheduled_at = now(), attempt = greatest(j.attempt - 1, 0)
-from lost
-where j.id = lost.id`, int64(aliveLock), h.id, laneKind, ownGrace, h.e.running.list())
+	tag, err := h.conn.Exec(ctx, takeOver, int64(aliveLock), h.id, laneKind, ownGrace, h.e.running.list())
 	if err != nil {
 		return fmt.Errorf("take over lost lanes: %w", err)
 	}

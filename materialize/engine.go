@@ -59,14 +59,18 @@ func New(cfg Config) (*Engine, error) {
 	}, nil
 }
 
-// Tuning of River. A lane's next step is due within milliseconds, so workers look often; a job that its process lost
-// is found by the life sign within a second, and by River's own rescue in the end.
+// Tuning of River. A job that its process lost is found by the life sign within a second, and by River's own rescue in
+// the end.
 const (
 	fetchCooldown = 50 * time.Millisecond
-	fetchPoll     = 100 * time.Millisecond
 	rescueAfter   = jobTimeout + time.Minute
 	keepCompleted = 10 * time.Minute
 )
+
+// fetchPoll is how often workers look for lanes that are due: often in comparison with the shortest pause of a lane.
+func (e *Engine) fetchPoll() time.Duration {
+	return min(max(e.cfg.Pace.Busy/5, 2*fetchCooldown), time.Second)
+}
 
 // workers is how many steps of each group of lanes run at once in this process. Steps mostly wait: for the quota, for
 // HubSpot, for Postgres.
@@ -123,7 +127,7 @@ func (e *Engine) newRiver() error {
 		Workers:                     jobs,
 		Logger:                      newRiverLog(e.log.Handler()),
 		FetchCooldown:               fetchCooldown,
-		FetchPollInterval:           fetchPoll,
+		FetchPollInterval:           e.fetchPoll(),
 		JobTimeout:                  jobTimeout,
 		RescueStuckJobsAfter:        rescueAfter,
 		CompletedJobRetentionPeriod: keepCompleted,
