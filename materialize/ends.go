@@ -23,6 +23,9 @@ func hint(err error) string {
 	if e, ok := errors.AsType[*endError](err); ok {
 		return e.hint
 	}
+	if e, ok := errors.AsType[*emptyError](err); ok {
+		return e.hint()
+	}
 	return hubapi.Hint(err)
 }
 

@@ -31,6 +31,7 @@ type Engine struct {
 	tables  *tables
 	running *running
 	faults  *faults
+	doubts  *doubts
 	pause   *pause
 	counts  usage
 	spent   *spent
@@ -53,6 +54,7 @@ func New(cfg Config) (*Engine, error) {
 		tables:  newTables(),
 		running: newRunning(),
 		faults:  newFaults(),
+		doubts:  newDoubts(),
 		pause:   new(pause),
 		spent:   newSpent(),
 		zone:    time.UTC,

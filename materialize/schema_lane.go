@@ -328,6 +328,18 @@ func (s *step) replace(ctx context.Context, table, scope string, readAt time.Tim
 	if s.foreign[table] {
 		return nil
 	}
+	shown := laneArgs{s.args.Portal, table, LaneSchema}
+	err := s.believe(ctx, table, scope, len(rows))
+	if _, ok := errors.AsType[*emptyError](err); ok {
+		s.e.showFailure(ctx, shown, err)
+		return nil // the next pass asks again; other tables need not wait for it
+	}
+	if err != nil {
+		return err
+	}
+	if !s.e.doubts.of(table) {
+		s.e.succeeded(ctx, shown, 0)
+	}
 	return s.commit(ctx, table, move{}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		return s.e.applier.Replace(ctx, tx, &mirror.Snapshot{
 			Schema: s.e.cfg.Schema, Table: table, Scope: scope, Rows: rows, ReadAt: readAt, Source: changes.Schema, Quiet: quiet,

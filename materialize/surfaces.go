@@ -126,6 +126,9 @@ func (s *step) whole(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := s.believe(ctx, s.args.Table, "", len(rows)); err != nil {
+		return 0, err
+	}
 	p.rest = restAfter(readAt)
 	m := move{cursor: c, position: &p, live: true, verified: readAt}
 	err = s.commit(ctx, s.args.Table, m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {

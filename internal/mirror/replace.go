@@ -51,6 +51,22 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, s *Snapshot) (Result, 
 	return res, nil
 }
 
+// Holds reports whether a lookup table, or one scope of it, has rows.
+func Holds(ctx context.Context, q Querier, schema, table, scope string) (held bool, err error) {
+	l, ok := lookupByName(table)
+	if !ok {
+		return false, fmt.Errorf("look into %s: no such lookup table", table)
+	}
+	sql, args := "select exists (select from "+pgx.Identifier{schema, table}.Sanitize(), []any{}
+	if l.Scope != "" {
+		sql, args = sql+" where "+pgx.Identifier{l.Scope}.Sanitize()+"::text = $1", []any{scope}
+	}
+	if err := q.QueryRow(ctx, sql+")", args...).Scan(&held); err != nil {
+		return false, fmt.Errorf("look into %s: %w", table, err)
+	}
+	return held, nil
+}
+
 // Compare tells what Replace would change, without changing it: deletes are rows that the snapshot lacks, inserts rows
 // that the table lacks.
 func Compare(ctx context.Context, q Querier, s *Snapshot) ([]changes.Change, error) {
