@@ -1,5 +1,5 @@
 """SQLAlchemy: contacts of HubSpot created, updated, upserted and deleted through its ORM."""
-from sqlalchemy import Column, BigInteger, Text, create_engine, select
+from sqlalchemy import Column, BigInteger, Text, create_engine, event, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, declarative_base
 
@@ -12,14 +12,22 @@ class Contact(declarative_base()):
     __tablename__ = "contacts"
     __table_args__ = {"schema": "hubspot"}
     id = Column(BigInteger, primary_key=True)
-    email = Column(Text)
+    # SQLAlchemy matches the rows that a bulk insert returns to its objects by a sentinel: unless told otherwise by the
+    # order of their ids, which is HubSpot's to choose.
+    email = Column(Text, nullable=False, insert_sentinel=True)
     firstname = Column(Text)
     lastname = Column(Text)
 
 
 for driver in ("psycopg2", "psycopg"):
-    # SQLAlchemy matches the rows of a bulk insert to its objects by the order of their ids, which is HubSpot's to choose.
-    engine = create_engine(f"postgresql+{driver}://", use_insertmanyvalues=False)
+    engine = create_engine(f"postgresql+{driver}://")
+    inserts = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(conn, cursor, statement, parameters, context, executemany):
+        if statement.startswith("INSERT"):
+            inserts.append(statement)
+
     name = driver + "-orm"
     email = f"{name}@example.com"
     with Session(engine) as session:
@@ -30,7 +38,9 @@ for driver in ("psycopg2", "psycopg"):
         assert id > 0 and contact.firstname == "Created", contact
         many = [Contact(email=f"{name}{n}@example.com", firstname=f"Many {n}") for n in range(5)]
         session.add_all(many)
+        inserts.clear()
         session.flush()
+        assert len(inserts) == 1 and "RETURNING" in inserts[0], inserts
         for n, one in enumerate(many):
             session.refresh(one)
             assert one.firstname == f"Many {n}", (n, one.firstname)
