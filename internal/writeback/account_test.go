@@ -131,13 +131,12 @@ func (a *account) roles() {
 	a.t.Helper()
 	admin := a.db.AdminConn(a.t)
 	for _, sql := range []string{
-		"select pg_advisory_lock(7)",
 		`do $$ begin
   if not exists (select from pg_roles where rolname = 'app') then
     create role hubspot_reader; create role hubspot_writer; create role app login in role hubspot_writer;
   end if;
+exception when unique_violation or duplicate_object then null; -- another database of the cluster was first
 end $$`,
-		"select pg_advisory_unlock(7)",
 		"create schema app authorization app",
 	} {
 		_, err := admin.Exec(a.t.Context(), sql)
