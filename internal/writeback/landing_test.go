@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -99,9 +100,13 @@ func TestAnOrphanedCreateThatLandsLateIsFound(t *testing.T) {
 values ($1, 'intent', 'app', 1, $2::text::xid8, 1,
   '[{"table": "contacts", "op": "insert", "id": -1, "unique": {"property": "email", "value": "late@example.com"}}]', now() - interval '2 hours')`, portal, xid)
 	a.must(err)
-	died.exec("rollback")
 	stop := a.runWriter()
 	defer stop()
+	time.Sleep(100 * time.Millisecond) // several looks for open writes
+	if got := a.text(openWrite); got != "intent true " {
+		t.Errorf("while the client's transaction is open, it is %q", got)
+	}
+	died.exec("rollback")
 	a.eventually("the write is known to be orphaned", func() bool { return a.text(openWrite) == "ambiguous true " })
 	time.Sleep(100 * time.Millisecond)
 	if got := a.text(openWrite); got != "ambiguous true " {
@@ -113,4 +118,54 @@ values ($1, 'intent', 'app', 1, $2::text::xid8, 1,
 	a.pass()
 	a.eventually("the write is resolved", func() bool { return a.text(openWrite) == "repaired false true" })
 	a.agree("contacts", "email")
+}
+
+// TestRecoveryLeavesAWriteAloneThatIsUnderWay holds that a write whose client has gone is its own process's until that has
+// recorded what became of it, and that one of which no transaction is known is left alone for a minute.
+func TestRecoveryLeavesAWriteAloneThatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	a.patient()
+	s := a.session()
+	id := a.contact("one@example.com")
+	arrived, lands := make(chan struct{}), make(chan struct{})
+	arrive, land := sync.OnceFunc(func() { close(arrived) }), sync.OnceFunc(func() { close(lands) })
+	defer land()
+	hold := func(r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/contacts/batch/update") {
+			arrive()
+			<-lands
+		}
+	}
+	a.arrives.Store(&hold)
+	killer := a.db.AdminConn(t)
+	s.exec("begin")
+	s.between = runtime.Goexit // there is no session to go on in
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = s.twice(t.Context(), "update hubspot.contacts set firstname = 'Kept' where id = $1", []any{id})
+	}()
+	<-arrived
+	if _, err := killer.Exec(t.Context(), "select pg_terminate_backend($1, 10000)", s.conn.PgConn().PID()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := a.pool.Exec(t.Context(), `insert into hubpg.writes (portal_id, status, role, pid, rows, intent)
+values ($1, 'intent', 'app', 1, 0, '[]')`, portal)
+	a.must(err)
+	stop := a.runWriter()
+	defer stop()
+	time.Sleep(150 * time.Millisecond) // several looks for open writes
+	if got := a.text("select string_agg(status, ',') from hubpg.writes"); got != "intent,intent" {
+		t.Errorf("under way, they are %q", got)
+	}
+	land()
+	<-done
+	a.eventually("the write is resolved", func() bool {
+		return a.text("select status || ' ' || (settled_at is null) from hubpg.writes where pid <> 1") == "repaired false"
+	})
+	a.agree("contacts", "firstname")
+	_, err = a.pool.Exec(t.Context(), "update hubpg.writes set touched_at = now() - interval '2 minutes' where pid = 1")
+	a.must(err)
+	a.eventually("the other is orphaned", func() bool { return a.text("select status from hubpg.writes where pid = 1") == "ambiguous" })
 }

@@ -316,6 +316,9 @@ values ($1, 'intent', 'app', 1, (select xid from hubpg.writes where status = 'ac
 	if got := a.text("select firstname from hubspot.contacts where id = $1", one); got != "Lost" {
 		t.Errorf("the row says %s", got)
 	}
+	if got := a.text("select string_agg(status, ',' order by id) from hubpg.writes"); got != "repaired,repaired,settled,repaired" {
+		t.Errorf("writes are %s", got)
+	}
 	events := map[string]int{}
 	for _, c := range a.log(0) {
 		events[string(c.Op)]++
