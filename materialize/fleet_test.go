@@ -354,7 +354,7 @@ where schema_name = $1 and phase = 'live' and table_name = any ($2)`, h.in, tabl
 		return err.Error()
 	}
 	if live < len(tables) {
-		return fmt.Sprintf("%d of the tables %v are live", live, tables)
+		return fmt.Sprintf("%d of the tables %v are live; %s", live, tables, h.account())
 	}
 	for _, table := range []string{"contacts", "companies"} { // which costs less than to compare them
 		var n int
@@ -373,6 +373,26 @@ where schema_name = $1 and table_name = $2`, h.in, table).Scan(&n); err != nil {
 		return d
 	}
 	return h.edgeDifference()
+}
+
+// account tells what hubpg shows of the account's tables that are not live, and where its lanes stand.
+func (h *history) account() (text string) {
+	err := h.pool.QueryRow(context.Background(), `
+with a as (select portal_id, last_error from hubpg.accounts where schema_name = $1)
+select concat_ws(E'\n\t',
+	(select format('account %s: %s', portal_id, last_error) from a),
+	(select string_agg(format('%s is %s: %s (%s, %s)', table_name, phase, o.last_error, error_lane, o.error_at), E'\n\t')
+	from hubpg.objects o join a using (portal_id) where phase <> 'live'),
+	(select string_agg(format('absent %s: %s', table_name, b.last_error), E'\n\t') from hubpg.absent b join a using (portal_id)),
+	(select string_agg(format('%s %s is %s, attempt %s at %s, due %s, by %s', j.args ->> 'lane', j.args ->> 'table', state, attempt,
+		attempted_at, scheduled_at, attempted_by[cardinality(attempted_by)]), E'\n\t')
+	from hubpg.river_job j join a on (j.args ->> 'portal')::bigint = portal_id
+	where state not in ('completed', 'cancelled')),
+	format('now it is %s', now()))`, h.in).Scan(&text)
+	if err != nil {
+		return err.Error()
+	}
+	return text
 }
 
 // replay compares the tables with what the change log makes of empty ones.
