@@ -314,3 +314,37 @@ func TestPostgresRestartLosesNothing(t *testing.T) {
 		t.Fatal(d)
 	}
 }
+
+// What one process has shown must not stay because another, which has seen the lane succeed a moment ago, believes that
+// nothing is shown, and the lane then sleeps.
+func TestAFailureShownByAnotherProcessGoesWithTheNextSuccess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 5})
+	cfg := w.config()
+	cfg.Objects = []string{"contacts", "companies"}
+	cfg.Pace.Pairs = time.Hour
+	w.start(cfg)
+	w.awaitLive(time.Minute, "contacts", "companies", "contacts_companies")
+	if n := w.count(`
+with shown as (
+	update hubpg.objects
+	set phase = 'degraded', last_error = 'no scope', error_at = now(), error_lane = $1
+	where table_name = 'contacts_companies'
+	returning table_name)
+select count(*) from shown`, materialize.LanePairs); n != 1 {
+		t.Fatal("no table to be degraded")
+	}
+	eventually(t, 25*time.Second, func() string {
+		w.count(`
+with woken as (
+	update hubpg.river_job
+	set state = 'available', scheduled_at = now()
+	where state in ('available', 'scheduled') and args @> jsonb_build_object('lane', $1::text, 'table', 'contacts_companies')
+	returning id)
+select count(*) from woken`, materialize.LanePairs)
+		if s := w.status("contacts_companies"); s.Phase != "live" || s.LastError != "" {
+			return fmt.Sprintf("phase %s, error %q", s.Phase, s.LastError)
+		}
+		return ""
+	})
+}

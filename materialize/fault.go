@@ -46,12 +46,13 @@ func (f *faults) add(a laneArgs) int {
 	return f.inRow[a]
 }
 
-// clear forgets the lane's failures and says whether its message may still be shown.
-func (f *faults) clear(a laneArgs) bool {
+// clear forgets the lane's failures and says whether its message may still be shown. A lane that will not be back for a
+// while, or has ended, does not take the belief for granted: nobody else takes its message away.
+func (f *faults) clear(a laneArgs, away time.Duration) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.inRow, a)
-	if time.Since(f.cleared[a]) < clearedFor {
+	if time.Since(f.cleared[a]) < clearedFor && away < clearedFor {
 		return false
 	}
 	f.cleared[a] = time.Now()
@@ -155,12 +156,12 @@ func away(err error) bool {
 	return !hubspot && (pgconn.SafeToRetry(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET))
 }
 
-// succeeded takes the lane's last failure off the status.
-func (e *Engine) succeeded(ctx context.Context, a laneArgs, calls int) {
+// succeeded takes the lane's last failure off the status. away is how long the lane sleeps now.
+func (e *Engine) succeeded(ctx context.Context, a laneArgs, calls int, away time.Duration) {
 	if calls > 0 {
 		e.pause.lift()
 	}
-	if e.faults.clear(a) {
+	if e.faults.clear(a, away) {
 		e.clearFailure(ctx, a)
 	}
 }

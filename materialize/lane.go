@@ -138,7 +138,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	})
 	switch {
 	case errors.Is(err, errEnded):
-		e.succeeded(ctx, a, s.calls())
+		e.succeeded(ctx, a, s.calls(), lookAgain)
 		e.faults.forget(a)
 		return nil
 	case errors.Is(err, errMoved), errors.Is(err, errSchemaMoved):
@@ -152,8 +152,9 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	case err != nil:
 		return river.JobSnooze(e.failed(ctx, a, err))
 	}
-	e.succeeded(ctx, a, s.calls())
-	return river.JobSnooze(min(max(next, 0), lookAgain))
+	next = min(max(next, 0), lookAgain)
+	e.succeeded(ctx, a, s.calls(), next)
+	return river.JobSnooze(next)
 }
 
 // run does the step and turns a panic into an error.

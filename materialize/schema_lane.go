@@ -338,7 +338,7 @@ func (s *step) replace(ctx context.Context, table, scope string, readAt time.Tim
 		return err
 	}
 	if !s.e.doubts.of(table) {
-		s.e.succeeded(ctx, shown, 0)
+		s.e.succeeded(ctx, shown, 0, 0)
 	}
 	return s.commit(ctx, table, move{}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		return s.e.applier.Replace(ctx, tx, &mirror.Snapshot{
