@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ func TestNothingIsLeftBehindByClientsThatVanish(t *testing.T) {
 	fill(t, pool)
 	soak(t, r, seed, 300*time.Millisecond)
 	settled(t, r)
-	goroutines, descriptors, backends := runtime.NumGoroutine(), openDescriptors(t), backendsOf(t, counter)
+	goroutines, descriptors, backends := goroutinesHere(), openDescriptors(t), backendsOf(t, counter)
 	done, broken := soak(t, r, seed+1, lasts)
 	t.Logf("%d clients, %d of them broken off", done, broken)
 	if done < 20 || broken < done/10 {
@@ -110,7 +111,7 @@ func TestNothingIsLeftBehindByClientsThatVanish(t *testing.T) {
 
 	settled(t, r)
 	eventually(t, fmt.Sprintf("as many backends as before, %d", backends), func() bool { return backendsOf(t, counter) <= backends })
-	eventually(t, fmt.Sprintf("as many goroutines as before, %d", goroutines), func() bool { return runtime.NumGoroutine() <= goroutines })
+	eventually(t, fmt.Sprintf("as many goroutines as before, %d", goroutines), func() bool { return goroutinesHere() <= goroutines })
 	eventually(t, fmt.Sprintf("as many descriptors as before, %d", descriptors), func() bool { return openDescriptors(t) <= descriptors })
 	cancel()
 	ringing.Wait()
@@ -128,6 +129,14 @@ func TestNothingIsLeftBehindByClientsThatVanish(t *testing.T) {
 	if got := value[int32](t, r.connect(), "select 1"); got != 1 {
 		t.Errorf("a client that comes later gets %d", got)
 	}
+}
+
+// goroutinesHere counts goroutines, but for those with which pgx goes on reading after a slow write of its own: they stay
+// with an idle connection until it is used again.
+func goroutinesHere() int {
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	return bytes.Count(stacks, []byte("\n\ngoroutine ")) + 1 - bytes.Count(stacks, []byte("bgreader.(*BGReader).bgRead("))
 }
 
 // fill opens every connection that a pool may hold.
