@@ -37,7 +37,7 @@ func TestTwoThousandPropertiesWithAllValuesSet(t *testing.T) {
 	cfg := w.config()
 	cfg.Objects = []string{"wide"}
 	w.start(cfg)
-	w.awaitLive(90*time.Second, "wide")
+	w.awaitLive(5*time.Minute, "wide")
 	same := func() {
 		t.Helper()
 		eventually(t, 30*time.Second, func() string {

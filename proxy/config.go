@@ -48,6 +48,7 @@ const (
 	DefaultCutOffGrace        = 5 * time.Second
 	DefaultCopyBytes          = 256 << 20
 	DefaultIdleAfterWrite     = time.Minute
+	DefaultFreshWithin        = 30 * time.Second
 )
 
 // maxLogin caps one authentication message of a client; Postgres's own cap for tokens.
@@ -77,8 +78,8 @@ type Config struct {
 	AuthPool *pgxpool.Pool
 	// TLS is the certificate shown to clients; without one the proxy speaks plain text only.
 	TLS TLS
-	// Changes is a pool on the database that holds the change log, for the LISTEN hub. Without it every channel is
-	// Postgres's own. The hub keeps one connection of it for itself and borrows another for replays.
+	// Changes is a pool on the database that holds the change log, for the LISTEN hub and hubpg.max_staleness. Without it
+	// every channel is Postgres's own. The hub keeps one connection of it for itself and borrows another for replays.
 	Changes *pgxpool.Pool
 	// Writer sends what clients write to HubSpot. It needs Changes. Without it the guard in the database refuses them.
 	Writer Writer
@@ -121,6 +122,8 @@ type Limits struct {
 	// IdleAfterWrite is how long a transaction that has changed mirrored rows may be idle before Postgres ends its
 	// session: its locks keep those rows from following HubSpot. A shorter idle_in_transaction_session_timeout holds.
 	IdleAfterWrite time.Duration
+	// FreshWithin is how long a statement waits for its tables to be as fresh as hubpg.max_staleness asks for.
+	FreshWithin time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -143,6 +146,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Limits.CutOffGrace, DefaultCutOffGrace)
 	setDefault(&c.Limits.CopyBytes, DefaultCopyBytes)
 	setDefault(&c.Limits.IdleAfterWrite, DefaultIdleAfterWrite)
+	setDefault(&c.Limits.FreshWithin, DefaultFreshWithin)
 	if len(c.Schemas) == 0 {
 		c.Schemas = []string{"hubspot"}
 	}

@@ -237,6 +237,8 @@ func TestManyListenersHoldFewBackends(t *testing.T) {
 		last = r.change(writer, changes/10)
 	}
 	f.reach(last, patience)
+	// Notifications are counted when they have been written, and may be heard before.
+	eventually(t, "every notification is counted", func() bool { return r.server.Stats().Delivered >= listeners*changes })
 	if s := r.server.Stats(); s.Delivered != listeners*changes || s.Parked != listeners || s.Attached != 0 {
 		t.Errorf("delivered %d, parked %d, attached %d", s.Delivered, s.Parked, s.Attached)
 	}

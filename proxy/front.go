@@ -15,7 +15,7 @@ type front struct {
 	ctx    context.Context
 	locked bool // mu is held by this goroutine
 	pump   *pgwire.Pump
-	asking bool // the client has said something since its last round, before the Query that now begins one
+	asking bool // the client has said something since its last round, before the Query, Parse or Bind at hand
 
 	gauge    *gauge // what pump reads, where the event loop can move it
 	calm     int    // reads since one that filled the buffer
@@ -129,20 +129,23 @@ func (f *front) Header(typ byte, size int) bool {
 	if f.listener != nil {
 		f.listener.residue.header(typ, size, l)
 	}
+	if typ == 'Q' || typ == 'P' || typ == 'B' {
+		f.asking = l.open
+	}
 	switch typ {
 	case 'Q', 'F':
-		f.asking = l.open
 		l.ask(false)
 		return typ == 'Q' && (f.listener != nil || f.pen != nil) && !f.large(size)
 	case 'S':
 		l.ask(true)
 		f.pen.synced()
+		f.vigil.synced()
 	case 'P':
 		l.open = true
 		return (f.listener != nil || f.pen != nil) && !f.large(size)
 	case 'B', 'E', 'C':
 		l.open = true
-		return l.prepares() || typ == 'C' && f.listener.remembers() || f.pen.prepares() && !f.large(size)
+		return l.prepares() || typ == 'C' && f.listener.remembers() || (f.pen.prepares() || f.vigil.minds(typ)) && !f.large(size)
 	case 'd':
 		l.open = true
 	case 'c', 'f':
@@ -164,7 +167,7 @@ func (f *front) large(size int) bool {
 
 // Take implements [pgwire.Filter].
 func (f *front) Take(message []byte) []byte {
-	if f.pen != nil && f.pen.claims(message) {
+	if f.pen != nil && (f.pen.claims(message) || f.vigil.claims(message)) {
 		f.pump.Halt()
 		return nil
 	}

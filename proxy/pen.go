@@ -39,7 +39,8 @@ type pen struct {
 	marks     []mark  // savepoints since the first of them
 }
 
-// newPen returns nil where a session cannot write: without a writer, or on another database than that of the tables.
+// newPen returns nil where a session has nothing to do with mirrored tables: without a change log, or on another
+// database than theirs. Without a writer it claims nothing.
 func (s *Server) newPen(v *session) *pen {
 	if s.watch == nil || databaseOf(v) != s.watch.pool.Config().ConnConfig.Database {
 		return nil
@@ -83,6 +84,9 @@ func (p *pen) prepares() bool { return p != nil && len(p.prepared)+len(p.portals
 
 // claims looks at a message of the client and reports whether it must not be relayed but performed.
 func (p *pen) claims(message []byte) bool {
+	if p.writer == nil {
+		return false
+	}
 	switch message[0] {
 	case 'Q':
 		return p.claimsQuery(message)
@@ -156,7 +160,7 @@ func (p *pen) learn(scope *scope, text string, e sqlstmt.Effect) {
 
 // writes reports whether a statement may change a mirrored table.
 func (p *pen) writes(scope *scope, e *sqlstmt.Effect) bool {
-	if e.Prepares != "" {
+	if e.Prepares != "" || p.writer == nil {
 		return false
 	}
 	if e.Body {

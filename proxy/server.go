@@ -33,8 +33,9 @@ const drainStep = 20 * time.Millisecond
 type Server struct {
 	config    Config
 	upstream  *pgconn.Config
-	hub       *Hub   // nil without a change log
-	watch     *watch // nil without a writer
+	hub       *Hub       // nil without a change log
+	watch     *watch     // likewise
+	freshness *freshness // likewise
 	tls       *certificate
 	verifiers *verifiers // nil unless they are read
 	roster    *roster    // nil without a change log
@@ -74,9 +75,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Changes != nil {
 		s.hub = newHub(&s.config, &s.counters)
-	}
-	if cfg.Writer != nil {
 		s.watch = newWatch(&s.config)
+		s.freshness = newFreshness(&s.config, &s.counters)
 	}
 	if err := s.listen(); err != nil {
 		s.Close()
@@ -174,6 +174,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if s.watch != nil {
 		hub.Go(func() error { return s.watch.Run(work) })
+		hub.Go(func() error { return s.freshness.Run(work) })
 	}
 	hub.Go(func() error { return s.serveAside(work) })
 	var sessions sync.WaitGroup

@@ -64,7 +64,8 @@ type session struct {
 	end      atomic.Int32 // 1 + the first where reported
 	closing  sync.Once
 	listener *listener // nil where the hub serves nothing
-	pen      *pen      // nil where nothing can be written
+	pen      *pen      // nil where there is nothing of HubSpot
+	vigil    *vigil    // likewise
 	baton    *baton
 	filter   *back                                   // of what Postgres says
 	writing  atomic.Pointer[context.CancelCauseFunc] // ends a wait for HubSpot
@@ -209,6 +210,7 @@ func (v *session) relay(ctx context.Context) {
 	}
 	if v.pen = v.server.newPen(v); v.pen != nil {
 		defer v.pen.end(ctx)
+		v.vigil = newVigil(v)
 	}
 	v.baton, v.filter = newBaton(), &back{session: v, ctx: ctx}
 	v.mount()

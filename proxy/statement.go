@@ -54,6 +54,11 @@ func (t *takeover) statement(a *act, of int) (bool, error) {
 		t.ask("begin")
 		t.own, t.status = true, 'T'
 	}
+	if t.each && t.status != 'E' {
+		if ok, err := t.await(t.vigil.readsText(a.sql)); err != nil || !ok {
+			return ok, err
+		}
+	}
 	if writes {
 		return t.write(a)
 	}

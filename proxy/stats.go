@@ -18,6 +18,8 @@ type Stats struct {
 	Attached      int64            // times that such a session was given one again
 	Express       int64            // sessions that the event loop carries now
 	Rides         int64            // times that it has begun to carry one
+	Waits         int64            // statements that looked whether their tables are as fresh as hubpg.max_staleness asks for
+	Stale         int64            // those of them that failed
 	HubPosition   int64            // newest change the hub has rung; -1 before its first read
 	HubFailures   int64            // times the hub lost its connection
 }
@@ -29,7 +31,7 @@ type counters struct {
 	ended                            [endCount]atomic.Int64
 	listeners, delivered, cutOff     atomic.Int64
 	hubFailures, parked, attached    atomic.Int64
-	express, rides                   atomic.Int64
+	express, rides, waits, stale     atomic.Int64
 }
 
 // refusal says why a connection never became a session.
@@ -57,7 +59,7 @@ func (s *Server) Stats() Stats {
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		Listeners: c.listeners.Load(), Delivered: c.delivered.Load(), CutOff: c.cutOff.Load(),
 		HubFailures: c.hubFailures.Load(), HubPosition: -1, Parked: c.parked.Load(), Attached: c.attached.Load(),
-		Express: c.express.Load(), Rides: c.rides.Load(),
+		Express: c.express.Load(), Rides: c.rides.Load(), Waits: c.waits.Load(), Stale: c.stale.Load(),
 		Refused: make(map[string]int64, refusedCount), Ended: make(map[string]int64, endCount),
 	}
 	for r := range refusedCount {

@@ -17,7 +17,7 @@ const (
 )
 
 // takeover is the part of a session in which front speaks with Postgres itself, because a statement changes mirrored
-// tables. It begins before that statement and ends as soon as relaying is right again: after the statement, or at
+// tables or waits until they are fresh. It begins before that statement and ends as soon as relaying is right again: after the statement, or at
 // the end of the round where the proxy has to end a transaction there or an error has made the rest of it void.
 //
 // The answers of Postgres go through the same filter as ever, so the ledger and the listener know of no difference.
@@ -40,6 +40,7 @@ type takeover struct {
 	locked  bool // appliers are kept out of tables
 	void    bool // an error was told; what the client sends up to its Sync counts for nothing
 	pending bool // messages of the client were passed on, and not all their answers back
+	each    bool // the statements of the Query wait one by one for their tables to be fresh
 
 	kept, lost []int64 // accepted writes that Postgres has committed or not, to be settled once the client knows
 }
@@ -130,13 +131,28 @@ func (t *takeover) take() error {
 		return nil
 	case h.Type == 'H' && t.own:
 		return t.answers()
-	case !t.pen.claims(message):
-		return t.pass(message)
-	case h.Type == 'Q':
+	}
+	writes := t.pen.claims(message)
+	if t.vigil.claims(message) {
+		t.each = h.Type == 'Q' && several(message)
+		ok, err := t.freshen(message)
+		switch {
+		case err != nil:
+			return err
+		case !ok && h.Type == 'Q': // a Query ends the round
+			return t.ready()
+		case !ok:
+			t.void = true
+			return t.flush()
+		}
+	}
+	switch {
+	case h.Type == 'Q' && (writes || t.each):
 		return t.query(message)
-	default:
+	case writes:
 		return t.execute(message)
 	}
+	return t.pass(message)
 }
 
 func (t *takeover) received(n int) { t.session.server.counters.bytesIn.Add(int64(n)) }

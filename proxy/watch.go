@@ -24,8 +24,8 @@ const (
 	maxClosure    = 10 // functions that call functions that call …
 )
 
-// watch knows which statements may change mirrored tables. What it knows is a few seconds old at most; a statement
-// that it misses is refused by the guard in the database.
+// watch knows which statements may change mirrored tables, and which read them. What it knows is a few seconds old at
+// most; a change that it misses is refused by the guard in the database.
 type watch struct {
 	pool    *pgxpool.Pool
 	schemas []string
@@ -42,6 +42,7 @@ type scope struct {
 	tables    map[sqlstmt.Name]struct{} // mirrored tables, views on them, tables whose triggers change them
 	bare      map[string]struct{}       // names of tables, without schema
 	functions map[string]struct{}       // names of functions that change such a table
+	readable  readable
 	signature string
 }
 
@@ -66,6 +67,7 @@ func newScope(schemas []string) *scope {
 	s := &scope{
 		schemas: map[string]struct{}{}, tables: map[sqlstmt.Name]struct{}{}, bare: map[string]struct{}{},
 		functions: map[string]struct{}{}, sieve: sqlstmt.NewSieve(schemas, nil),
+		readable: readable{sieve: sqlstmt.NewSieve(nil, schemas)},
 	}
 	for _, name := range schemas {
 		s.schemas[name] = struct{}{}
@@ -81,7 +83,7 @@ func (w *watch) Run(ctx context.Context) error {
 	defer first()
 	for {
 		if err := w.refresh(ctx); err != nil && ctx.Err() == nil {
-			w.log.Warn("look up which tables and functions write to HubSpot", "error", err)
+			w.log.Warn("look up which statements concern HubSpot", "error", err)
 		}
 		first()
 		select {
@@ -101,7 +103,9 @@ select concat_ws('/',
      where c.relkind = 'v' and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)),
     (select md5(string_agg(t.oid || ':' || t.xmin, ',' order by t.oid)) from pg_trigger t where not t.tgisinternal),
     (select md5(string_agg(o.portal_id || ':' || o.table_name, ',' order by o.portal_id, o.table_name)) from hubpg.objects o
-     where o.kind in ('object', 'association') and o.phase <> 'gone'))`
+     where o.phase <> 'gone'),
+    (select count(*) from pg_db_role_setting s where s.setconfig::text ilike '%' || $1 || '%'),
+    current_setting($1, true))`
 
 const watchTables = `
 select a.schema_name, o.table_name
@@ -151,7 +155,7 @@ func (w *watch) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	var signature string
-	err := insist(ctx, func() error { return w.pool.QueryRow(ctx, watchSignature).Scan(&signature) })
+	err := insist(ctx, func() error { return w.pool.QueryRow(ctx, watchSignature, stalenessSetting).Scan(&signature) })
 	if err != nil {
 		return fmt.Errorf("read signature: %w", err)
 	}
@@ -164,6 +168,9 @@ func (w *watch) refresh(ctx context.Context) error {
 		return err
 	}
 	if err := w.readFunctions(ctx, next); err != nil {
+		return err
+	}
+	if err := w.readReadable(ctx, next); err != nil {
 		return err
 	}
 	next.build()

@@ -51,6 +51,7 @@ var homes = map[string]struct {
 }{
 	"github.com/jackc/pgx/v5/pgproto3":           {[]string{"internal/pgwire"}, "messages from strangers are decoded in one place, with caps"},
 	"github.com/sqlc-dev/oliphant":               {[]string{"internal/sqlstmt"}, "SQL is parsed behind one depth guard"},
+	"google.golang.org/protobuf":                 {[]string{"internal/sqlstmt"}, "the parser's trees are made of it"},
 	"github.com/prometheus/":                     {[]string{"internal/telemetry"}, "metrics are named and explained in one place"},
 	"github.com/goccy/go-yaml":                   {[]string{"internal/config"}, "one reader of the file"},
 	"github.com/spf13/cobra":                     {[]string{"cmd/hubpg"}, "commands are a matter of the command line"},
