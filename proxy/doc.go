@@ -10,6 +10,9 @@
 //	client ◀──back─── Postgres      whole buffers; ReadyForQuery and errors are counted
 //	client ◀─listener─ Hub ◀── hubpg.changes, woken by hubpg_wake
 //
+// Two things it does in the midst of a session: it has a [Writer] send what a statement changes in mirrored tables before
+// the statement may succeed, and it lets statements wait for tables as fresh as hubpg.max_staleness asks for.
+//
 // [Server] is safe for concurrent use; everything else is inside. DESIGN.md has the states and the failure table.
 //
 // The package knows nothing of HubSpot, keeps no passwords and does not pool connections.

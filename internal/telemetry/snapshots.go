@@ -30,6 +30,8 @@ type Proxy struct {
 	Parked        int64            // listening clients that hold no backend now
 	Delivered     int64            // notifications handed to clients
 	CutOff        int64            // listeners ended because they read too slowly
+	Waits         int64            // statements that hubpg.max_staleness has had look how fresh their tables are
+	Stale         int64            // those of them that failed, because the tables were not fresh in time
 	Position      int64            // newest change that the hub has rung; negative before its first read
 	HubFailures   int64            // times that the hub lost its connection
 }
@@ -69,7 +71,7 @@ type snapshots struct {
 
 	sessions, sessionsTotal, refusals, ended, cancels, bytes  *prometheus.Desc
 	listeners, parked, delivered                              *prometheus.Desc
-	cutOff, position, hubFailures                             *prometheus.Desc
+	cutOff, position, hubFailures, waits, stale               *prometheus.Desc
 	limit, granted, waiting, paused, refused, used, remaining *prometheus.Desc
 	rows, lag, ready, failing, up                             *prometheus.Desc
 }
@@ -93,6 +95,8 @@ func newSnapshots(sources Sources) *snapshots {
 		cutOff:        desc("hubpg_proxy_slow_listeners_total", "Listeners ended because they did not read. Any growth: an app is too slow."),
 		position:      desc("hubpg_proxy_log_position", "Newest change that the hub has rung. Behind hubpg.change_counter for long: the hub is stuck."),
 		hubFailures:   desc("hubpg_proxy_hub_failures_total", "Times the hub lost its connection to Postgres. It recovers by itself; growth means an unstable database."),
+		waits:         desc("hubpg_proxy_freshness_waits_total", "Statements that hubpg.max_staleness has had look how fresh their tables are. A steep rise costs quota: each may be a poll."),
+		stale:         desc("hubpg_proxy_stale_statements_total", "Statements that failed because their tables were not as fresh as asked for in time. Growth: see lag and errors in hubpg.status."),
 
 		limit:     desc("hubpg_quota_limit_calls_per_second", "What HubSpot allows the account. Lower than the plan promises: another limit was learned from its headers.", "bucket"),
 		granted:   desc("hubpg_quota_calls_total", "Calls let through by the budget.", "bucket", "class"),
@@ -114,7 +118,7 @@ func newSnapshots(sources Sources) *snapshots {
 func (s *snapshots) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.sessions, s.sessionsTotal, s.refusals, s.ended, s.cancels, s.bytes,
-		s.listeners, s.parked, s.delivered, s.cutOff, s.position, s.hubFailures,
+		s.listeners, s.parked, s.delivered, s.cutOff, s.position, s.hubFailures, s.waits, s.stale,
 		s.limit, s.granted, s.waiting, s.paused, s.refused, s.used, s.remaining, s.rows, s.lag, s.ready, s.failing, s.up,
 	} {
 		ch <- d
@@ -141,6 +145,8 @@ func (s *snapshots) Collect(ch chan<- prometheus.Metric) {
 		counter(s.delivered, float64(p.Delivered))
 		counter(s.cutOff, float64(p.CutOff))
 		counter(s.hubFailures, float64(p.HubFailures))
+		counter(s.waits, float64(p.Waits))
+		counter(s.stale, float64(p.Stale))
 		if p.Position >= 0 {
 			gauge(s.position, float64(p.Position))
 		}
