@@ -190,6 +190,14 @@ func newMessages(src reader, rest []byte, limit int) *messages {
 	return &messages{pgwire.NewReader(source, limit), source}
 }
 
+// buffered is what has been read of the messages to come.
+func (m *messages) buffered() []byte {
+	if b := m.Buffered(); len(b) > 0 {
+		return b
+	}
+	return m.source.rest
+}
+
 // left ends the reading and returns what was read and not taken.
 func (m *messages) left() []byte {
 	return append(slices.Clone(m.Rest()), m.source.rest...)

@@ -21,8 +21,8 @@ const (
 	askPath      = "show search_path"
 	askUser      = "show session_authorization"
 	askRole      = "show role"
-	askTimeout   = "show statement_timeout"
-	askIdle      = "show idle_in_transaction_session_timeout"
+	askTimeLimit = "show statement_timeout"
+	askIdleLimit = "show idle_in_transaction_session_timeout"
 	// A setting of somebody's own can be shown once it has been named. This leaves its value alone…
 	askMeet = "select pg_catalog.set_config('" + stalenessSetting + "', coalesce(pg_catalog.current_setting('" + stalenessSetting +
 		"', true), ''), false)"
@@ -73,7 +73,7 @@ func several(query []byte) bool {
 // present round has been passed on. It reports false where the transaction has failed.
 func (t *takeover) between(query bool) (bool, error) {
 	if t.own || t.asking {
-		return t.open(query)
+		return t.open(query, false)
 	}
 	if err := t.stage(query); err != nil {
 		return false, err
@@ -134,7 +134,7 @@ func (t *takeover) askWish(w *wish) (steps int) {
 		sql string
 		to  *string
 	}{
-		{askStaleness, &w.staleness}, {askPath, &w.path}, {askUser, &w.user}, {askRole, &w.role}, {askTimeout, &w.timeout}, {askIdle, &w.idle},
+		{askStaleness, &w.staleness}, {askPath, &w.path}, {askUser, &w.user}, {askRole, &w.role}, {askTimeLimit, &w.timeout}, {askIdleLimit, &w.idle},
 	} {
 		t.ask(q.sql).row = func(columns [][]byte) error {
 			if len(columns) != 1 {

@@ -44,7 +44,7 @@ type wait struct {
 	staleness time.Duration
 	since     time.Time   // the instant that the tables must have been verified at, by Postgres's clock; the loop's own
 	done      chan error  // size 1: the verdict
-	last      *staleError // what still keeps it, at the last look; guarded by freshness.mu
+	last      *staleError // what kept it at the last look; guarded by freshness.mu while it waits
 }
 
 // tableState is how a table does.
@@ -108,12 +108,12 @@ func (f *freshness) await(ctx context.Context, w *wish, within time.Duration) er
 		return context.Cause(ctx)
 	case <-timer.C:
 	}
-	last := f.leave(wa)
-	if last == nil {
+	f.leave(wa)
+	if wa.last == nil {
 		return errors.New("the tables could not be looked up in time")
 	}
-	last.waited, last.statementTimeout = time.Since(began), byStatement
-	return last
+	wa.last.waited, wa.last.statementTimeout = time.Since(began), byStatement
+	return wa.last
 }
 
 // bounds are a session's own.
@@ -209,11 +209,11 @@ func (f *freshness) enter(w *wait) {
 	}
 }
 
-func (f *freshness) leave(w *wait) *staleError {
+// leave ends a wait. What kept it at the last look is not touched any more.
+func (f *freshness) leave(w *wait) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.waiting, w)
-	return w.last
 }
 
 // Run serves the waits until ctx ends.
@@ -270,13 +270,11 @@ func (f *freshness) look(ctx context.Context, list []*wait) error {
 			w.since = now.Add(-w.staleness)
 		}
 		late := w.judge(states)
-		f.mu.Lock()
-		w.last = nil
+		var verdict *staleError
 		if len(late) > 0 {
-			w.last = &staleError{table: late[0], state: states[late[0]]}
+			verdict = &staleError{table: late[0], state: states[late[0]]}
 		}
-		verdict := w.last
-		f.mu.Unlock()
+		f.note(w, verdict)
 		switch {
 		case verdict == nil:
 			f.leave(w)
@@ -291,6 +289,15 @@ func (f *freshness) look(ctx context.Context, list []*wait) error {
 		}
 	}
 	return f.hasten(ctx, behind)
+}
+
+// note writes down what keeps a wait, unless it has ended.
+func (f *freshness) note(w *wait, verdict *staleError) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, waiting := f.waiting[w]; waiting {
+		w.last = verdict
+	}
 }
 
 // judge returns the tables that are not fresh enough, those first that cannot become so.

@@ -112,7 +112,8 @@ func (t *takeover) endGroup() {
 	t.groups++
 }
 
-// play sends the script and reads its answers. It returns the first error that Postgres reported, if any.
+// play sends the script and reads its answers. It returns the first error that Postgres reported, if any. Where a message
+// of the client before the script has failed, the client has been told by then, and void is set.
 func (t *takeover) play() (*fault, error) {
 	if n := len(t.steps); n > 0 && t.steps[n-1].group == t.groups {
 		t.endGroup()
@@ -121,6 +122,12 @@ func (t *takeover) play() (*fault, error) {
 	t.steps, t.groups = nil, 0
 	if err := t.flushServer(); err != nil {
 		return nil, err
+	}
+	if t.ahead {
+		t.ahead = false
+		if _, err := t.hearEarlier(true); err != nil {
+			return nil, err
+		}
 	}
 	var first *fault
 	at := 0

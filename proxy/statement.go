@@ -14,7 +14,7 @@ func (t *takeover) query(message []byte) error {
 	}
 	raw, _, _ := pgwire.CutString(message[pgwire.HeaderLen:])
 	text := string(raw)
-	ok, err := t.open(true)
+	ok, err := t.open(true, false)
 	switch {
 	case err != nil:
 		return err
@@ -90,7 +90,7 @@ func (t *takeover) execute(message []byte) error {
 	if len(rest) != 4 {
 		return t.pass(message)
 	}
-	ok, err := t.open(false)
+	ok, err := t.open(false, t.pen.permit != "" && a.effect.Control == sqlstmt.NoControl && !a.effect.CopyIn)
 	if err == nil && !ok && !t.void && !t.pen.unbound() { // in a failed block that has to be ended
 		ok, err = t.settleEarlier(false)
 	}
@@ -108,7 +108,9 @@ func (t *takeover) execute(message []byte) error {
 		t.pen.unbind(a.portal) // it may be executed once
 		ok, err = t.write(a)
 	}
-	t.void = !ok
+	if t.void = !ok; t.void && err == nil {
+		err = t.flush() // as Postgres does
+	}
 	return err
 }
 

@@ -41,6 +41,8 @@ type takeover struct {
 	void    bool // an error was told; what the client sends up to its Sync counts for nothing
 	pending bool // messages of the client were passed on, and not all their answers back
 	each    bool // the statements of the Query wait one by one for their tables to be fresh
+	ahead   bool // a transaction is being begun behind those; what Postgres says to that comes before the next script's
+	over    bool // the transaction of this round has been committed, and the Sync that ends the round comes next
 
 	kept, lost []int64 // accepted writes that Postgres has committed or not, to be settled once the client knows
 }
@@ -90,7 +92,7 @@ func (t *takeover) run() error {
 		if err != nil {
 			return err
 		}
-		if !t.own && !t.void {
+		if !t.own && !t.void && !t.over {
 			return t.flush()
 		}
 	}
@@ -125,7 +127,7 @@ func (t *takeover) take() error {
 	}
 	t.received(len(message))
 	switch {
-	case h.Type == 'S' && (t.own || t.void):
+	case h.Type == 'S' && (t.own || t.void || t.over):
 		return t.sync()
 	case t.void && h.Type != 'X':
 		return nil
@@ -233,8 +235,9 @@ func (t *takeover) forward() error {
 }
 
 // open makes sure that the statement to come runs inside a transaction block, with all earlier messages answered. It
-// reports false if it must not be performed: an earlier message failed, or the transaction has failed before.
-func (t *takeover) open(query bool) (bool, error) {
+// reports false if it must not be performed: an earlier message failed, or the transaction has failed before. With ahead
+// the answers may wait for the next script, which must begin with what fails outside of a block.
+func (t *takeover) open(query, ahead bool) (bool, error) {
 	if t.own {
 		err := t.answers()
 		return !t.void, err
@@ -256,22 +259,38 @@ func (t *takeover) open(query bool) (bool, error) {
 	if query && !wasOpen {
 		return true, nil
 	}
+	if ahead && block == 'I' {
+		t.beginBehind()
+		t.ahead = true
+		return true, nil
+	}
 	return t.settleEarlier(block == 'I')
 }
 
-// settleEarlier has the messages of this round answered, and opens a transaction behind them if begin is set. In the
-// extended protocol the transaction takes in what came before it since the last Sync, as Postgres's implicit one
-// would have.
+// settleEarlier has the messages of this round answered, and opens a transaction behind them if begin is set.
 func (t *takeover) settleEarlier(begin bool) (bool, error) {
 	if begin {
-		t.ask("begin")
-		t.steps = nil
+		t.beginBehind()
+	} else {
+		t.toServer = pgwire.AppendSync(t.toServer)
 	}
-	t.toServer = pgwire.AppendSync(t.toServer)
-	t.groups = 0
 	if err := t.flushServer(); err != nil {
 		return false, err
 	}
+	return t.hearEarlier(begin)
+}
+
+// beginBehind asks for a transaction behind the messages of this round. In the extended protocol it takes in what came
+// before it since the last Sync, as Postgres's implicit one would have.
+func (t *takeover) beginBehind() {
+	t.ask("begin")
+	t.steps = nil
+	t.toServer = pgwire.AppendSync(t.toServer)
+}
+
+// hearEarlier passes on the answers to the messages of this round, but not those to the beginning of a transaction
+// behind them. It reports false if one of the messages has failed.
+func (t *takeover) hearEarlier(begin bool) (bool, error) {
 	t.mu.Lock()
 	failed := t.ledger.errored // back has passed the error on before it gave the baton
 	t.mu.Unlock()
@@ -380,9 +399,15 @@ func (t *takeover) sync() error {
 	return t.ready()
 }
 
+// syncFollows reports whether the client is known to end its round next.
+func (t *takeover) syncFollows() bool {
+	next := t.client.buffered()
+	return len(next) >= pgwire.HeaderLen && next[0] == 'S' && pgwire.SizeOf(next) == pgwire.HeaderLen
+}
+
 // ready tells the client that its round is over.
 func (t *takeover) ready() error {
-	t.void = false
+	t.void, t.over = false, false
 	t.pen.synced()
 	if err := t.tell(pgwire.AppendReady(nil, t.status)); err != nil {
 		return err

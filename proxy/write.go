@@ -25,26 +25,22 @@ const (
 	askSavepoint = "savepoint " + ownSavepoint
 	askBack      = "rollback to savepoint " + ownSavepoint
 	askRelease   = "release savepoint " + ownSavepoint
-	askSettings  = `select current_user, current_setting('application_name'),
-    coalesce(current_setting('hubpg.writes', true), ''), coalesce(current_setting('hubpg.on_row_error', true), ''),
-    (extract(epoch from current_setting('statement_timeout')::interval) * 1000)::bigint`
-	askResolve = `select t.name, n.nspname
+	askResolve   = `select t.name, n.nspname
 from unnest($1::text[]) t (name)
 left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(t.name))
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
-	askRehearse = "select hubpg.rehearse($1)"
-	askCaptured = `select n, schema_name, table_name, op, old_row, new_row from hubpg.captured($1) order by n`
+	askRehearse = "select current_user, r.* from hubpg.rehearse($1) r"
+	askCaptured = "select * from hubpg.captured($1)"
 	// The backend waits for HubSpot inside the transaction; the rollback to the savepoint takes the setting back.
 	askPatience = "select pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true)"
 	askLock     = "select hubpg.lock_tables($1, $2::text[])"
 	askUnlock   = "select hubpg.unlock_tables()"
-	askDone     = "select hubpg.performed($1), hubpg.unlock_tables()"
+	askPerform  = "select hubpg.perform($1, $2)"
+	askDone     = "select hubpg.performed($1, $2)"
 	// A client that forgets its transaction must not keep the rows from following HubSpot.
-	askDoneIdle = `select hubpg.performed($2), hubpg.unlock_tables(), pg_catalog.set_config('idle_in_transaction_session_timeout',
+	askIdle = `select pg_catalog.set_config('idle_in_transaction_session_timeout',
     case when pg_catalog.current_setting('idle_in_transaction_session_timeout')::interval between interval '1 microsecond' and $1::text::interval
     then pg_catalog.current_setting('idle_in_transaction_session_timeout') else $1::text end, true)`
-	askAnswer  = "select hubpg.answer($1, $2::jsonb)"
-	askPerform = "select hubpg.perform($1)"
 )
 
 // rehearsal is what a statement would do.
@@ -52,9 +48,11 @@ type rehearsal struct {
 	role, application  string
 	writes, onRowError string
 	timeout            time.Duration
+	impatient          bool // the session may not wait inside a transaction
 	rows               []CapturedRow
 	size               int
 	tooLarge           bool
+	locks              []byte // what keeps appliers out, as Postgres wrote it; nil if they have to be waited for
 }
 
 // write performs a statement that may change mirrored tables, inside a transaction block. It reports false if the
@@ -92,11 +90,16 @@ func (t *takeover) write(a *act) (bool, error) {
 	case r.writes != "" && r.writes != string(WriteOn) && r.writes != string(WriteDryRun):
 		return t.refuse(failure("22023", "hubpg.writes is "+strconv.Quote(r.writes), "", "Set it to on, off or dry_run."))
 	}
-	t.ask(askPatience)
-	t.ask(askLock, []byte(permit), array(tablesOf(r.rows)))
-	t.locked = true
-	if f, err := t.play(); err != nil || f != nil {
-		return t.finish(f, err)
+	if r.impatient {
+		t.ask(askPatience)
+	}
+	if r.locks == nil {
+		t.ask(askLock, []byte(permit), array(tablesOf(r.rows)))
+	}
+	if len(t.steps) > 0 {
+		if f, err := t.play(); err != nil || f != nil {
+			return t.finish(f, err)
+		}
 	}
 	request := t.request(a, r, permit)
 	result, cause := t.send(request, r.timeout)
@@ -116,14 +119,13 @@ func (t *takeover) write(a *act) (bool, error) {
 	if request.Mode == WriteDryRun {
 		return t.dryRun(a, permit)
 	}
-	return t.perform(a, permit, result)
+	return t.perform(a, r, permit, result)
 }
 
 // rehearsed runs the statement, looks at what it would do and takes it back, up to the savepoint.
 func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 	r := &rehearsal{}
 	t.ask(askSavepoint)
-	t.ask(askSettings).row = r.settings
 	scope := t.pen.watch.current.Load()
 	if names := t.pen.unresolved(scope, &a.effect); len(names) > 0 {
 		t.ask(askResolve, array(names)).row = func(columns [][]byte) error {
@@ -131,7 +133,7 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 			return nil
 		}
 	}
-	t.ask(askRehearse, []byte(permit))
+	t.ask(askRehearse, []byte(permit)).row = r.settings
 	if a.effect.CopyIn {
 		t.endGroup()
 		if f, err := t.play(); err != nil || f != nil {
@@ -152,9 +154,12 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 	} else {
 		t.rehearse(a)
 	}
+	locks := len(t.steps)
 	t.ask(askCaptured, []byte(permit)).row = r.captured
 	t.ask(askBack)
-	ok, err := t.finish(t.play())
+	f, err := t.play()
+	t.locked = len(r.rows) > 0 || r.tooLarge || f != nil && f.step >= locks
+	ok, err := t.finish(f, err)
 	return r, ok, err
 }
 
@@ -186,7 +191,7 @@ func (t *takeover) asItIs(a *act, try int) (ok, again bool, err error) {
 }
 
 func (r *rehearsal) settings(columns [][]byte) error {
-	if len(columns) != 5 {
+	if len(columns) != 6 {
 		return protocolError('D')
 	}
 	r.role, r.application = string(columns[0]), string(columns[1])
@@ -196,6 +201,7 @@ func (r *rehearsal) settings(columns [][]byte) error {
 		return protocolError('D')
 	}
 	r.timeout = time.Duration(ms) * time.Millisecond
+	r.impatient = string(columns[5]) == "t"
 	return nil
 }
 
@@ -212,9 +218,10 @@ func (r *rehearsal) captured(columns [][]byte) error {
 		return nil
 	}
 	n, err := strconv.ParseInt(string(columns[0]), 10, 64)
-	if err != nil || len(columns) != 6 {
+	if err != nil || len(columns) != 7 {
 		return protocolError('D')
 	}
+	r.locks = bytes.Clone(columns[6])
 	r.rows = append(r.rows, CapturedRow{
 		N: n, Schema: string(columns[1]), Table: string(columns[2]), Op: string(columns[3]),
 		Old: json.RawMessage(bytes.Clone(columns[4])), New: json.RawMessage(bytes.Clone(columns[5])),
@@ -286,13 +293,12 @@ func (t *takeover) dryRun(a *act, permit string) (bool, error) {
 }
 
 // perform runs the statement with HubSpot's answers in the place of its own.
-func (t *takeover) perform(a *act, permit string, result WriteResult) (bool, error) {
+func (t *takeover) perform(a *act, r *rehearsal, permit string, result WriteResult) (bool, error) {
 	if result.ID != 0 {
 		t.pen.unsettled = append(t.pen.unsettled, result.ID)
 	}
 	t.ask(askBack)
-	t.ask(askAnswer, []byte(permit), result.Answers)
-	t.ask(askPerform, []byte(permit))
+	t.ask(askPerform, []byte(permit), result.Answers)
 	if a.effect.CopyIn {
 		if f, err := t.play(); err != nil || f != nil {
 			return t.lose(result.ID, f, err)
@@ -304,11 +310,10 @@ func (t *takeover) perform(a *act, permit string, result WriteResult) (bool, err
 			return t.lose(result.ID, f, err)
 		}
 	}
-	commits := a.simple && a.last && t.own
-	if commits {
-		t.ask(askDone, []byte(permit))
-	} else {
-		t.ask(askDoneIdle, []byte(fmt.Sprintf("%dms", t.session.server.config.Limits.IdleAfterWrite.Milliseconds())), []byte(permit))
+	commits := t.own && (a.simple && a.last || !a.simple && t.syncFollows())
+	t.ask(askDone, []byte(permit), r.locks)
+	if !commits {
+		t.ask(askIdle, []byte(fmt.Sprintf("%dms", t.session.server.config.Limits.IdleAfterWrite.Milliseconds())))
 	}
 	t.ask(askRelease)
 	if commits {
@@ -322,6 +327,7 @@ func (t *takeover) perform(a *act, permit string, result WriteResult) (bool, err
 	switch {
 	case commits:
 		t.committed()
+		t.over = !a.simple
 	case !t.own, a.simple && !a.last:
 		t.release()
 	}
@@ -350,8 +356,8 @@ func (t *takeover) lose(id int64, f *fault, err error) (bool, error) {
 
 // finish ends a script: with nil, nothing has failed; otherwise the client is told what Postgres said.
 func (t *takeover) finish(f *fault, err error) (bool, error) {
-	if err != nil || f == nil {
-		return err == nil, err
+	if err != nil || f == nil || t.void {
+		return err == nil && f == nil, err
 	}
 	return t.fail(f.message)
 }

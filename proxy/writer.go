@@ -58,7 +58,7 @@ type WriteRequest struct {
 // WriteResult is what HubSpot said to a request.
 type WriteResult struct {
 	ID      int64           // of the record in hubpg.writes, to be settled; 0 if there is nothing to settle
-	Answers json.RawMessage // for hubpg.answer
+	Answers json.RawMessage // for hubpg.perform
 	Notices []WriteNotice   // for the client, in order
 }
 

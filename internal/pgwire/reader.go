@@ -79,6 +79,9 @@ func (r *Reader) Forward(dst io.Writer) (Header, error) {
 	return h, nil
 }
 
+// Buffered returns the bytes that were read from the stream but not consumed, valid until the next call.
+func (r *Reader) Buffered() []byte { return r.buf[r.r+r.pending : r.w] }
+
 // Rest gives up the bytes that were read from the stream but not consumed, for whoever reads it next. They stay
 // valid, unlike messages that were read; the Reader may not be used again.
 func (r *Reader) Rest() []byte {

@@ -17,7 +17,8 @@ func TestReadsNamesTheTablesOfQueriesAndChanges(t *testing.T) {
 		"select * from contacts":       {Tables: names{{"", "contacts"}}},
 		`select contacts from "Odd".x`: {Tables: names{{"Odd", "x"}}},
 		"select d.id from hubspot.deals d join deals_contacts dc on dc.deal_id = d.id where exists (select from owners)": {
-			Tables: names{{"", "deals_contacts"}, {"", "owners"}, {"hubspot", "deals"}}},
+			Tables: names{{"", "deals_contacts"}, {"", "owners"}, {"hubspot", "deals"}},
+		},
 		"with n as (select id from tickets) select * from n, n b": {Tables: names{{"", "n"}, {"", "tickets"}}},
 		"update mine set a = c.b from contacts c":                 {Tables: names{{"", "contacts"}, {"", "mine"}}},
 		"insert into mine select id from contacts":                {Tables: names{{"", "contacts"}, {"", "mine"}}},

@@ -8,7 +8,7 @@ import (
 	"hubpg/internal/catalog"
 )
 
-// answer is what one row of the performance becomes, as hubpg.answer takes it.
+// answer is what one row of the performance becomes, as hubpg.perform takes it.
 type answer struct {
 	N        int64                      `json:"n,omitempty"` // inserts: the ordinal
 	Op       string                     `json:"op"`

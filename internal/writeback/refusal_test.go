@@ -364,7 +364,7 @@ func TestTheGuardCannotBeSwitchedOff(t *testing.T) {
 	try("42501", "alter table hubspot.contacts disable trigger all")
 	try("42501", "set session_replication_role = replica")
 	try("42501", "select hubpg.rehearse('"+strings.Repeat("0", 96)+"')")
-	try("42501", "select hubpg.answer(null, '[]')")
+	try("42501", "select hubpg.perform(null, '[]')")
 	try("42501", "select hubpg.write_mode('x', 'perform')")
 	try("42501", "insert into hubpg.write_sessions values (pg_backend_pid(), pg_current_xact_id(), 'perform')")
 	try("42501", "select key from hubpg.write_secret")

@@ -27,7 +27,7 @@ type Request struct {
 // Result is what a statement's performance needs.
 type Result struct {
 	ID      int64           // to be settled; 0 when nothing was sent
-	Answers json.RawMessage // for hubpg.answer
+	Answers json.RawMessage // for hubpg.perform
 	Notices []Notice
 }
 

@@ -89,10 +89,11 @@ func (s *session) twice(ctx context.Context, sql string, args []any) (*result, e
 		s.exec("rollback to savepoint hubpg_write")
 		return nil, err
 	}
-	rows, err := s.conn.Query(ctx, "select n, schema_name, table_name, op, old_row, new_row from hubpg.captured($1) order by n", s.permit)
+	rows, err := s.conn.Query(ctx, "select * from hubpg.captured($1)", s.permit)
 	s.a.must(err)
+	var locks []int64
 	captured, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r writeback.Row, err error) {
-		return r, row.Scan(&r.N, &r.Schema, &r.Table, &r.Op, &r.Old, &r.New)
+		return r, row.Scan(&r.N, &r.Schema, &r.Table, &r.Op, &r.Old, &r.New, &locks)
 	})
 	s.a.must(err)
 	s.exec("rollback to savepoint hubpg_write")
@@ -111,7 +112,9 @@ func (s *session) twice(ctx context.Context, sql string, args []any) (*result, e
 			names[name], tables = true, append(tables, name)
 		}
 	}
-	s.exec("select hubpg.lock_tables($1, $2)", s.permit, tables)
+	if locks == nil {
+		s.exec("select hubpg.lock_tables($1, $2)", s.permit, tables)
+	}
 	res, err := s.writer.Write(ctx, writeback.Request{
 		Permit: s.permit, PID: s.conn.PgConn().PID(), Role: "app", Application: "test", SQL: sql,
 		DryRun: s.dryRun, SkipBadRows: s.skip, Rows: captured,
@@ -131,16 +134,15 @@ func (s *session) twice(ctx context.Context, sql string, args []any) (*result, e
 	if res.ID != 0 {
 		s.open = append(s.open, res.ID)
 	}
-	s.exec("select hubpg.answer($1, $2)", s.permit, res.Answers)
-	s.exec("select hubpg.perform($1)", s.permit)
+	s.exec("select hubpg.perform($1, $2)", s.permit, res.Answers)
 	out, err := s.plain(ctx, sql, args)
 	if err == nil {
-		_, err = s.conn.Exec(ctx, "select hubpg.performed($1)", s.permit)
+		_, err = s.conn.Exec(ctx, "select hubpg.performed($1, $2)", s.permit, locks)
 	}
 	if err != nil {
 		s.exec("rollback to savepoint hubpg_write")
+		s.exec("select hubpg.unlock_tables()")
 	}
-	s.exec("select hubpg.unlock_tables()")
 	s.exec("release savepoint hubpg_write")
 	return out, err
 }
