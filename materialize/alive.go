@@ -101,36 +101,38 @@ func (h *holder) run(ctx context.Context) error {
 }
 
 // takeOver puts the jobs of vanished processes back, and deposes a vanished leader, which would keep River's maintenance
-// waiting until its term ends. Every process of every account asks once per heartbeat, and to list all locks costs more
-// than all the rest: that is done once, however many jobs there are, and again only for jobs that seem lost, since a
-// process that has just begun may have taken them meanwhile.
+// waiting until its term ends. A process has vanished when its life sign can be had: that is asked for each process that
+// seems to be at work, because to list all locks costs more than all the rest, and holds up everybody who takes one. The
+// lock is shared and kept to the end of the statement, so that several may find the same process gone, while that
+// process, if its connection was merely cut, waits before it goes on.
 const takeOver = `
-with alive as materialized (
-	select l.objid
-	from pg_locks l
-	where l.locktype = 'advisory' and l.granted and l.objsubid = 2
-	and l.database = (select oid from pg_database where datname = current_database())
-	and l.classid = $1::bigint::oid),
+with vanished as materialized (
+	select process
+	from (
+		select attempted_by[cardinality(attempted_by)]
+		from hubpg.river_job
+		where state = 'running' and kind = $3
+		union
+		select leader_id
+		from hubpg.river_leader
+		except
+		select $2) as busy (process)
+	where pg_try_advisory_xact_lock_shared($1, hashtext(process))),
 deposed as (
 	delete from hubpg.river_leader
-	where leader_id <> $2 and (hashtext(leader_id)::bigint & 4294967295)::oid not in (select objid from alive)),
+	where leader_id in (select process from vanished)),
 lost as (
-	select id, attempted_by[cardinality(attempted_by)] as process
+	select id
 	from hubpg.river_job
 	where state = 'running' and kind = $3
 	and case when attempted_by[cardinality(attempted_by)] = $2
 		then attempted_at < now() - $4::interval and id <> all ($5)
-		else (hashtext(attempted_by[cardinality(attempted_by)])::bigint & 4294967295)::oid not in (select objid from alive) end
+		else attempted_by[cardinality(attempted_by)] in (select process from vanished) end
 	for update skip locked)
 update hubpg.river_job j
 set state = 'available', scheduled_at = now(), attempt = greatest(j.attempt - 1, 0)
 from lost
-where j.id = lost.id and (
-	lost.process = $2 or not exists (
-		select from pg_locks l
-		where l.locktype = 'advisory' and l.granted and l.objsubid = 2
-		and l.database = (select oid from pg_database where datname = current_database())
-		and l.classid = $1::bigint::oid and l.objid = (hashtext(lost.process)::bigint & 4294967295)::oid))`
+where j.id = lost.id`
 
 func (h *holder) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -141,7 +143,7 @@ func (h *holder) beat(ctx context.Context) error {
 			return err
 		}
 	}
-	tag, err := h.conn.Exec(ctx, takeOver, int64(aliveLock), h.id, laneKind, ownGrace, h.e.running.list())
+	tag, err := h.conn.Exec(ctx, takeOver, int32(aliveLock), h.id, laneKind, ownGrace, h.e.running.list())
 	if err != nil {
 		return fmt.Errorf("take over lost lanes: %w", err)
 	}

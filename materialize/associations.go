@@ -237,7 +237,6 @@ func (s *step) pendingPairs(
 		unanswered, err := s.pendingPair(ctx, pair, c, counts)
 		// What is wrong with a pair is shown as the failure of its own lane, which looks again soon.
 		if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
-			s.e.degrade(ctx, pair.Name, err, hubapi.Hint(err))
 			s.e.showFailure(ctx, laneArgs{s.args.Portal, pair.Name, LanePairs}, err)
 			err = s.passAgain(ctx, pair)
 		} else if _, ok := errors.AsType[*hubapi.UnavailableError](err); ok {

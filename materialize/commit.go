@@ -37,9 +37,9 @@ set verified_at = case when phase = 'live' then greatest(verified_at, $3) else v
 	settled_at = case when phase = 'live' then greatest(settled_at, $4) else settled_at end,
 	expected_rows = coalesce(nullif($5, 0::bigint), expected_rows)
 where portal_id = $1 and table_name = $2
-returning ` + filledPhase
+returning ` + filledPhase + `, coalesce(error_lane, '')`
 	readPhase = `
-select ` + filledPhase + `
+select ` + filledPhase + `, coalesce(error_lane, '')
 from hubpg.objects
 where portal_id = $1 and table_name = $2`
 	goLive = `
@@ -55,16 +55,15 @@ func (s *step) commit(
 ) error {
 	var (
 		result mirror.Result
-		at     string
+		at     entered
 	)
 	err := pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
-		phase, err := s.fence(ctx, tx, table, m, work != nil)
-		if err != nil {
+		var err error
+		if at, err = s.fence(ctx, tx, table, m, work != nil); err != nil {
 			return err
 		}
-		at = phase
 		if work != nil {
-			quiet := phase != phaseLive && !s.e.cfg.BackfillEvents
+			quiet := at.phase != phaseLive && !s.e.cfg.BackfillEvents
 			if result, err = work(tx, quiet); err != nil {
 				return err
 			}
@@ -95,18 +94,24 @@ func (s *step) commit(
 		m.cursor.moved()
 	}
 	if s.args.Table == table {
-		s.phase = at
+		s.entered = at
 	}
 	s.rows.Add(int64(result.Inserted + result.Updated + result.Deleted))
 	return nil
 }
 
-// fence moves the cursor, locks the table when rows are to follow, and returns the phase that the table is in.
-func (s *step) fence(ctx context.Context, tx pgx.Tx, table string, m move, rows bool) (phase string, err error) {
+// entered is what a transaction finds of a table.
+type entered struct {
+	phase   string
+	failing Lane // the lane whose failure hubpg.status shows; "" for none
+}
+
+// fence moves the cursor, locks the table when rows are to follow, and returns in what state the table is.
+func (s *step) fence(ctx context.Context, tx pgx.Tx, table string, m move, rows bool) (at entered, err error) {
 	var b pgx.Batch
 	if m.cursor != nil {
 		if err := m.cursor.queue(&b, m.position); err != nil {
-			return "", err
+			return at, err
 		}
 	}
 	if !rows && !m.live {
@@ -115,24 +120,24 @@ func (s *step) fence(ctx context.Context, tx pgx.Tx, table string, m move, rows 
 	}
 	if b.Len() > 0 {
 		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-			return "", fmt.Errorf("move cursor: %w", err)
+			return at, fmt.Errorf("move cursor: %w", err)
 		}
 	}
 	if rows {
 		if err := s.e.applier.Lock(ctx, tx, s.e.cfg.Schema, table); err != nil {
-			return "", err
+			return at, err
 		}
 	}
 	if m.verified.IsZero() && m.settled.IsZero() && m.expected == 0 {
-		err = tx.QueryRow(ctx, readPhase, s.args.Portal, table).Scan(&phase)
+		err = tx.QueryRow(ctx, readPhase, s.args.Portal, table).Scan(&at.phase, &at.failing)
 	} else {
 		err = tx.QueryRow(ctx, enterObject, s.args.Portal, table,
-			instant(m.verified), instant(m.settled), m.expected).Scan(&phase)
+			instant(m.verified), instant(m.settled), m.expected).Scan(&at.phase, &at.failing)
 	}
 	if err != nil {
-		return "", fmt.Errorf("enter %s: %w", table, err)
+		return at, fmt.Errorf("enter %s: %w", table, err)
 	}
-	return phase, nil
+	return at, nil
 }
 
 // instant turns the zero time into SQL's null.

@@ -65,22 +65,24 @@ func New(cfg Config) (*Engine, error) {
 // the end.
 const (
 	fetchCooldown = 50 * time.Millisecond
+	slowPoll      = time.Second
 	rescueAfter   = jobTimeout + time.Minute
 	keepCompleted = 10 * time.Minute
 )
 
 // fetchPoll is how often workers look for lanes that are due: often in comparison with the shortest pause of a lane.
 func (e *Engine) fetchPoll() time.Duration {
-	return min(max(e.cfg.Pace.Busy/5, 2*fetchCooldown), time.Second)
+	return min(max(e.cfg.Pace.Busy/5, 2*fetchCooldown), slowPoll)
 }
 
 // workers is how many steps of each group of lanes run at once in this process. Steps mostly wait: for the quota, for
-// HubSpot, for Postgres.
+// HubSpot, for Postgres. Only the lanes that keep tables fresh are looked for often.
 func (e *Engine) workers() map[string]river.QueueConfig {
+	slow := max(e.fetchPoll(), slowPoll/2)
 	return map[string]river.QueueConfig{
 		queue(e.portal, LaneFollow):   {MaxWorkers: 64},
-		queue(e.portal, LaneBackfill): {MaxWorkers: 8},
-		queue(e.portal, LaneArchived): {MaxWorkers: 4},
+		queue(e.portal, LaneBackfill): {MaxWorkers: 8, FetchPollInterval: slow},
+		queue(e.portal, LaneArchived): {MaxWorkers: 4, FetchPollInterval: slow},
 	}
 }
 

@@ -117,12 +117,10 @@ func (e *Engine) failed(ctx context.Context, a laneArgs, err error) time.Duratio
 	}
 	wait := jitter(min(firstPause<<min(n-1, 10), lastPause))
 	level := slog.LevelWarn
-	if scope, ok := errors.AsType[*hubapi.ScopeError](err); ok {
+	if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
 		wait = jitter(e.cfg.Pace.Retry)
-		e.degrade(ctx, a.Table, err, scope.Hint)
-	} else if end, ok := errors.AsType[*endError](err); ok {
+	} else if _, ok := errors.AsType[*endError](err); ok {
 		wait = jitter(min(e.cfg.Pace.Retry, lastPause))
-		e.degrade(ctx, a.Table, err, end.hint)
 		level = slog.LevelDebug // the end itself has been logged
 	} else if _, ok := errors.AsType[*hubapi.AuthError](err); ok {
 		rest := min(authPause, e.cfg.Pace.Retry)
@@ -156,12 +154,13 @@ func away(err error) bool {
 	return !hubspot && (pgconn.SafeToRetry(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET))
 }
 
-// succeeded takes the lane's last failure off the status. away is how long the lane sleeps now.
-func (e *Engine) succeeded(ctx context.Context, a laneArgs, calls int, away time.Duration) {
+// succeeded takes the lane's last failure off the status. shown says that it is known to stand there; away is how long the
+// lane sleeps now.
+func (e *Engine) succeeded(ctx context.Context, a laneArgs, calls int, shown bool, away time.Duration) {
 	if calls > 0 {
 		e.pause.lift()
 	}
-	if e.faults.clear(a, away) {
+	if e.faults.clear(a, away) || shown {
 		e.clearFailure(ctx, a)
 	}
 }

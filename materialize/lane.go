@@ -138,7 +138,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	})
 	switch {
 	case errors.Is(err, errEnded):
-		e.succeeded(ctx, a, s.calls(), lookAgain)
+		e.succeeded(ctx, a, s.calls(), true, lookAgain)
 		e.faults.forget(a)
 		return nil
 	case errors.Is(err, errMoved), errors.Is(err, errSchemaMoved):
@@ -153,7 +153,7 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 		return river.JobSnooze(e.failed(ctx, a, err))
 	}
 	next = min(max(next, 0), lookAgain)
-	e.succeeded(ctx, a, s.calls(), next)
+	e.succeeded(ctx, a, s.calls(), s.failing == a.Lane, next)
 	return river.JobSnooze(next)
 }
 

@@ -306,7 +306,7 @@ func (s *step) owners(ctx context.Context) error {
 		archived, err = s.client.ListOwners(ctx, true)
 	}
 	if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
-		s.e.degrade(ctx, "owners", err, hubapi.Hint(err))
+		s.e.showFailure(ctx, laneArgs{s.args.Portal, "owners", LaneSchema}, err)
 		return nil
 	}
 	if err != nil {
@@ -314,7 +314,7 @@ func (s *step) owners(ctx context.Context) error {
 	}
 	s.e.note(ctx, "restore owners", `
 update hubpg.objects
-set phase = case when backfill_done_at is null then 'new' else 'live' end, last_error = null, hint = null, error_at = null
+set phase = case when backfill_done_at is null then 'new' else 'live' end, last_error = null, hint = null, error_at = null, error_lane = null
 where portal_id = $1 and table_name = 'owners' and phase = 'degraded'`, s.args.Portal)
 	rows, teams := ownerRows(append(active, archived...))
 	if err := s.replace(ctx, "owners", "", readAt, rows); err != nil {
@@ -338,7 +338,7 @@ func (s *step) replace(ctx context.Context, table, scope string, readAt time.Tim
 		return err
 	}
 	if !s.e.doubts.of(table) {
-		s.e.succeeded(ctx, shown, 0, 0)
+		s.e.succeeded(ctx, shown, 0, false, 0)
 	}
 	return s.commit(ctx, table, move{}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		return s.e.applier.Replace(ctx, tx, &mirror.Snapshot{

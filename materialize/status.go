@@ -2,6 +2,7 @@ package materialize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -76,7 +77,8 @@ func seconds(s *float64) *time.Duration {
 // maxMessage cuts what HubSpot or Postgres says to what a status line can show.
 const maxMessage = 500
 
-// showFailure writes a lane's failure where hubpg.status finds it.
+// showFailure writes a lane's failure where hubpg.status finds it. A refusal degrades the table, in the same statement: the
+// table is degraded for as long as the lane that was refused says so.
 func (e *Engine) showFailure(ctx context.Context, a laneArgs, err error) {
 	e.faults.show(a)
 	if a.Table == "" {
@@ -84,8 +86,17 @@ func (e *Engine) showFailure(ctx context.Context, a laneArgs, err error) {
 	}
 	e.note(ctx, "show failure", `
 update hubpg.objects
-set last_error = $3, hint = nullif($4, ''), error_at = now(), error_lane = $5
-where portal_id = $1 and table_name = $2`, a.Portal, a.Table, cut(err.Error()), hint(err), a.Lane)
+set last_error = $3, hint = nullif($4, ''), error_at = now(), error_lane = $5, phase = case when $6 then 'degraded' else phase end
+where portal_id = $1 and table_name = $2`, a.Portal, a.Table, cut(err.Error()), hint(err), a.Lane, refusal(err))
+}
+
+// refusal says that a table cannot be read until somebody acts.
+func refusal(err error) bool {
+	if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*endError](err)
+	return ok
 }
 
 // clearFailure takes a lane's failure off the status, and ends the account's pause.
@@ -99,14 +110,6 @@ where portal_id = $1 and table_name = $2 and error_lane = $3`, a.Portal, a.Table
 update hubpg.accounts
 set last_error = null, hint = null, error_at = null
 where portal_id = $1 and last_error is not null`, a.Portal)
-}
-
-// degrade marks a table that the token may not read. The other tables go on.
-func (e *Engine) degrade(ctx context.Context, table string, err error, hint string) {
-	e.note(ctx, "degrade", `
-update hubpg.objects
-set phase = 'degraded', last_error = $3, hint = nullif($4, ''), error_at = now()
-where portal_id = $1 and table_name = $2`, e.portal, table, cut(err.Error()), hint)
 }
 
 // gone says whether the object type of a table was removed in HubSpot.

@@ -16,7 +16,7 @@ type step struct {
 	deadline time.Time // aim, not limit: a step looks at it between bounded pieces of work
 	count    atomic.Int64
 	rows     atomic.Int64
-	phase    string          // of the table, at the last commit
+	entered                  // of the table, at the last commit
 	foreign  map[string]bool // schema lane: lookup tables whose name something else has
 }
 
