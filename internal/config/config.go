@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -39,74 +40,74 @@ func (r Role) Proxies() bool { return r == RoleAll || r == RoleProxy }
 
 // Config is everything that hubpg can be told.
 type Config struct {
-	HubSpot  HubSpot  `yaml:"hubspot"`
-	Database Database `yaml:"database"`
-	Proxy    Proxy    `yaml:"proxy"`
-	HTTP     HTTP     `yaml:"http"`
-	Log      Log      `yaml:"log"`
-	Webhooks Webhooks `yaml:"webhooks"`
+	HubSpot  HubSpot
+	Database Database
+	Proxy    Proxy
+	HTTP     HTTP
+	Log      Log
+	Webhooks Webhooks
 
-	Role   Role   `yaml:"role"`
-	Schema string `yaml:"schema"` // of the account's tables
-	Notify string `yaml:"notify"` // rows: direct connections can LISTEN too; off: only through the proxy
+	Role   Role
+	Schema string // of the account's tables
+	Notify string // rows: direct connections can LISTEN too; off: only through the proxy
 
 	// Journal says whether HubSpot's webhooks journal is followed: auto: where an app is given; off: never.
-	Journal string `yaml:"journal"`
+	Journal string
 
-	SecretKey     Secret `yaml:"secret_key"`      // seals stored tokens
-	SecretKeyFile string `yaml:"secret_key_file"` // holds the key where SecretKey is not given
+	SecretKey     Secret // seals stored tokens
+	SecretKeyFile string // holds the key where SecretKey is not given
 
 	// Deletes is what becomes of deleted records: hard: their rows leave the table; soft: they stay with archived_at set.
-	Deletes string `yaml:"deletes"`
+	Deletes string
 	// TakeOver lets the process listen where another hubpg of the same user does, to replace it.
-	TakeOver bool `yaml:"take_over"`
+	TakeOver bool
 
 	origins map[string]string // key of a setting → where its value came from
 }
 
 // HubSpot is the account.
 type HubSpot struct {
-	URL            string `yaml:"url"`
-	Token          Secret `yaml:"token"`
-	TokenFile      string `yaml:"token_file"`
-	ClientID       string `yaml:"client_id"` // of the app that the account is connected through, instead of a token
-	ClientSecret   Secret `yaml:"client_secret"`
-	Scopes         string `yaml:"scopes"`          // that the app requires, separated by spaces
-	OptionalScopes string `yaml:"optional_scopes"` // auto: all that are of use
-	AuthorizeURL   string `yaml:"authorize_url"`
-	RedirectURL    string `yaml:"redirect_url"`
+	URL            string
+	Token          Secret
+	TokenFile      string
+	ClientID       string // of the app that the account is connected through, instead of a token
+	ClientSecret   Secret
+	Scopes         string // that the app requires, separated by spaces
+	OptionalScopes string // auto: all that are of use
+	AuthorizeURL   string
+	RedirectURL    string
 
-	Share  float64 `yaml:"share"`  // of the account's quota that hubpg may use
-	Limits string  `yaml:"limits"` // real: keep HubSpot's limits; off: only for a sandbox that has none
+	Share  float64 // of the account's quota that hubpg may use
+	Limits string  // real: keep HubSpot's limits; off: only for a sandbox that has none
 }
 
 // Database is where the tables are kept.
 type Database struct {
-	URL Secret `yaml:"url"` // may hold a password
+	URL Secret // may hold a password
 }
 
 // Proxy is the Postgres protocol's side.
 type Proxy struct {
-	Listen  string `yaml:"listen"`
-	TLSCert string `yaml:"tls_cert"`
-	TLSKey  string `yaml:"tls_key"`
+	Listen  string
+	TLSCert string
+	TLSKey  string
 
-	TLSClientCA string `yaml:"tls_client_ca"` // authorities of the certificates that clients must show, if any
-	TLSRequired bool   `yaml:"tls_required"`
-	Socket      string `yaml:"socket"` // directory
+	TLSClientCA string // authorities of the certificates that clients must show, if any
+	TLSRequired bool
+	Socket      string // directory
 
-	Auth      string `yaml:"auth"`       // auto, relay, password or scram
-	AuthURL   Secret `yaml:"auth_url"`   // where AuthQuery runs; the database's if empty
-	AuthQuery string `yaml:"auth_query"` // of auth scram; of pg_authid if empty
+	Auth      string // auto, relay, password or scram
+	AuthURL   Secret // where AuthQuery runs; the database's if empty
+	AuthQuery string // of auth scram; of pg_authid if empty
 
-	ListenerIdle string `yaml:"listener_idle"` // silence after which a client that only listens has no backend, or off
+	ListenerIdle string // silence after which a client that only listens has no backend, or off
 
-	EventLoop bool `yaml:"event_loop"` // carries sessions that chat
+	EventLoop bool // carries sessions that chat
 
 	// Sessions at once; 0 is the proxy's default, and no limit for a role.
-	MaxSessions           int `yaml:"max_sessions"`
-	MaxSessionsPerAddress int `yaml:"max_sessions_per_address"`
-	MaxSessionsPerRole    int `yaml:"max_sessions_per_role"`
+	MaxSessions           int
+	MaxSessionsPerAddress int
+	MaxSessionsPerRole    int
 }
 
 // Idle is ListenerIdle as a duration, less than 0 for off.
@@ -123,19 +124,19 @@ func (p *Proxy) Idle() (time.Duration, error) {
 
 // HTTP is the side of health checks, metrics and the status page.
 type HTTP struct {
-	Listen string `yaml:"listen"`
+	Listen string
 }
 
 // Webhooks say how HubSpot's webhooks are told from forgeries. They are taken where the secret of an app is given.
 type Webhooks struct {
-	URL        string `yaml:"url"`        // that HubSpot calls, where the request does not say
-	Signatures string `yaml:"signatures"` // v3, or any: older ones too, which can be replayed
+	URL        string // that HubSpot calls, where the request does not say
+	Signatures string // v3, or any: older ones too, which can be replayed
 }
 
 // Log says what is logged to standard error, and how.
 type Log struct {
-	Level  string `yaml:"level"`
-	Format string `yaml:"format"`
+	Level  string
+	Format string
 }
 
 // Default returns the configuration of a process that was told nothing.
@@ -273,10 +274,15 @@ func (c *Config) checkHubSpot() error {
 			"set HUBPG_HUBSPOT_TOKEN or HUBPG_HUBSPOT_TOKEN_FILE to the token of a private app or service key "+
 				"(the token of a sandbox is sandbox), or hubspot.client_id to connect through an app")
 	}
-	if strings.ContainsAny(c.HubSpot.Token.Reveal(), " \t\r\n") {
-		return c.bad("hubspot.token", "holds white space", "copy the token again, without a line break in it")
+	if strings.ContainsFunc(c.HubSpot.Token.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		key := "hubspot.token"
+		if c.HubSpot.TokenFile != "" {
+			key = "hubspot.token_file"
+		}
+		return c.bad(key, "holds white space or another character that no token has",
+			"copy the token again as plain text, on one line and without a byte order mark")
 	}
-	if c.HubSpot.Share <= 0 || c.HubSpot.Share > 1 {
+	if c.HubSpot.Share <= 0 || c.HubSpot.Share > 1 || math.IsNaN(c.HubSpot.Share) {
 		return c.bad("hubspot.share", fmt.Sprintf("%v is not a share", c.HubSpot.Share),
 			"give the part of the account's quota that hubpg may use, over 0 and at most 1")
 	}

@@ -71,8 +71,13 @@ func TestErrorsOfTheFileNameTheLine(t *testing.T) {
 	for name, test := range map[string]struct{ file, line, problem string }{
 		"unknown section": {"role: all\nproxi:\n  listen: x\n", ":2", `unknown field "proxi"`},
 		"unknown key":     {"proxy:\n  listen: a:1\n  lissten: b:1\n", ":3", `unknown field "lissten"`},
-		"wrong kind":      {"hubspot:\n  share: lots\n", ":2", "float64"},
+		"wrong kind":      {"hubspot:\n  share: lots\n", ":2", `"lots" is not a number`},
+		"half a session":  {"proxy:\n  max_sessions: 1.5\n", ":2", "not a whole number"},
 		"given twice":     {"role: all\nrole: proxy\n", ":2", "already defined"},
+		"list":            {"- role: all\n", ":1", "list of settings"},
+		"section is text": {"role: all\nhubspot: mine\n", ":2", "list of settings"},
+		"value is a list": {"role: all\nschema: [a, b]\n", ":2", "schema takes one plain value"},
+		"two documents":   {"role: all\n---\nrole: proxy\n", ":3", "second document"},
 		"syntax":          {"role: [all\n", ":1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,6 +90,46 @@ func TestErrorsOfTheFileNameTheLine(t *testing.T) {
 				t.Error("no next step")
 			}
 		})
+	}
+}
+
+func TestWhatTheFileLeavesEmptyKeepsItsDefault(t *testing.T) {
+	t.Parallel()
+	for name, file := range map[string]string{
+		"nothing":         " ",
+		"comment":         "# all of it is commented out\n",
+		"document marker": "---\n",
+		"null":            "null\n",
+		"sections":        "hubspot:\nproxy:\n  # listen: a:1\nhttp: ~\n",
+		"values":          "hubspot:\n  share:\n  limits: ~\nrole:\nschema: null\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := load(t, file, map[string]string{"HUBPG_NOTIFY": "off"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := config.Default()
+			want.Notify = "off"
+			if got, want := fmt.Sprint(c.HubSpot, c.Proxy, c.HTTP, c.Role, c.Schema, c.Notify),
+				fmt.Sprint(want.HubSpot, want.Proxy, want.HTTP, want.Role, want.Schema, want.Notify); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestValuesOfTheFileAreTakenAsTheyAre(t *testing.T) {
+	t.Parallel()
+	c, err := load(t, "hubspot:\n  token: 00123\n  share: 5e-1\n  scopes: |\n    a b\nproxy: {event_loop: false, max_sessions: 7}\n"+
+		"log:\n  level: 'warn' # quoted\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []any{c.HubSpot.Token.Reveal(), c.HubSpot.Share, c.HubSpot.Scopes, c.Proxy.EventLoop, c.Proxy.MaxSessions, c.Log.Level}
+	want := []any{"00123", 0.5, "a b\n", false, 7, "warn"}
+	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -126,6 +171,31 @@ func TestTokenFileIsReadAndTheHigherLevelWins(t *testing.T) {
 	_, err := load(t, "", map[string]string{"HUBPG_HUBSPOT_TOKEN": "env", "HUBPG_HUBSPOT_TOKEN_FILE": path})
 	if err == nil || !strings.Contains(err.Error(), "both") {
 		t.Errorf("two tokens on one level: %v", err)
+	}
+}
+
+func TestATokenFileWithoutATokenIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ text, want string }{
+		"empty":           {"\n", "is empty"},
+		"byte order mark": {"\xef\xbb\xbfpat-x\n", "no token has"},
+		"two lines":       {"pat-x\npat-y\n", "white space"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "token")
+			if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c, err := load(t, "", map[string]string{"HUBPG_HUBSPOT_TOKEN_FILE": path, "HUBPG_DATABASE_URL": "postgres://h/d"})
+			if err == nil {
+				err = c.Validate()
+			}
+			if err == nil || !strings.Contains(err.Error(), "hubspot.token_file (HUBPG_HUBSPOT_TOKEN_FILE)") ||
+				!strings.Contains(err.Error(), test.want) || hinted(err) == "" {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
@@ -172,6 +242,9 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"broken token":    {change: map[string]string{"HUBPG_HUBSPOT_TOKEN": "a b"}, want: "white space"},
 		"url of hubspot":  {change: map[string]string{"HUBPG_HUBSPOT_URL": "api.hubapi.com"}, want: "hubspot.url"},
 		"role":            {args: []string{"--role", "boss"}, want: "role (--role)"},
+		"token of bytes":  {change: map[string]string{"HUBPG_HUBSPOT_TOKEN": "a\xffb"}, want: "no token has"},
+		"token with bell": {change: map[string]string{"HUBPG_HUBSPOT_TOKEN": "a\ab"}, want: "no token has"},
+		"share of what":   {args: []string{"--hubspot-share", "NaN"}, want: "hubspot.share"},
 		"share":           {args: []string{"--hubspot-share", "1.5"}, want: "hubspot.share"},
 		"limits":          {args: []string{"--hubspot-limits", "off"}, want: "hubspot.limits (--hubspot-limits)"},
 		"schema":          {args: []string{"--schema", "hubpg"}, want: "schema"},

@@ -2,7 +2,7 @@
 // the file over the defaults.
 //
 // Guarantee: nothing is ignored. An unknown key, a value of the wrong kind and a setting given twice on one level are
-// errors that name the file and line, the variable or the flag. A secret never appears in what this package prints.
+// errors that name the file and line, the variable or the flag. What the file leaves empty keeps its default. A secret never appears in what this package prints.
 //
 //	flags ──▶ ┐
 //	env ────▶ ├─▶ Load ──▶ Config ──▶ Validate(role) ──▶ the roles

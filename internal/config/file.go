@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,7 @@ import (
 // maxFile bounds what is read of a configuration or token file.
 const maxFile = 1 << 20
 
-// readFile lays the file's settings over c.
+// readFile lays the file's settings over c. What the file leaves empty keeps its default.
 func (c *Config) readFile(path string) error {
 	text, err := readBounded(path)
 	if err != nil {
@@ -26,26 +25,89 @@ func (c *Config) readFile(path string) error {
 	if err != nil {
 		return yamlError(path, err)
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return yamlError(path, err)
+	f := yamlFile{path: path, settings: map[string]setting{}, sections: map[string]bool{}}
+	for _, s := range settings() {
+		f.settings[s.key] = s
+		if section, _, nested := strings.Cut(s.key, "."); nested {
+			f.sections[section] = true
+		}
 	}
-	for _, document := range tree.Docs {
-		c.noteLines(path, "", document.Body)
+	for i, document := range tree.Docs {
+		if i > 0 && document.Body != nil {
+			return f.bad(document.Body, "a second document begins here", "keep all settings in one document, without ---")
+		}
+		if err := f.read(c, "", document.Body); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// noteLines remembers on which line each setting of the file is.
-func (c *Config) noteLines(path, prefix string, node ast.Node) {
+// yamlFile is the configuration file while it is read.
+type yamlFile struct {
+	path     string
+	settings map[string]setting
+	sections map[string]bool
+}
+
+// read takes the settings of the mapping at node, whose keys stand behind prefix.
+func (f *yamlFile) read(c *Config, prefix string, node ast.Node) error {
+	if empty(node) {
+		return nil
+	}
 	mapping, ok := node.(ast.MapNode)
 	if !ok {
-		return
+		return f.bad(node, "a list of settings is expected here", "write one setting a line, as in listen: 127.0.0.1:6543")
 	}
-	for values := mapping.MapRange(); values.Next(); {
-		key := prefix + values.Key().GetToken().Value
-		c.noteLines(path, key+".", values.Value())
-		c.origins[key] = fmt.Sprintf("%s:%d", path, values.Key().GetToken().Position.Line)
+	for entries := mapping.MapRange(); entries.Next(); {
+		key, value := entries.Key().GetToken(), entries.Value()
+		s, known := f.settings[prefix+key.Value]
+		switch {
+		case prefix == "" && f.sections[key.Value]:
+			if err := f.read(c, key.Value+".", value); err != nil {
+				return err
+			}
+		case !known:
+			return f.bad(entries.Key(), fmt.Sprintf("unknown field %q", key.Value), "run hubpg config to see every key with its value")
+		case empty(value):
+		default:
+			text, ok := scalar(value)
+			if !ok {
+				return f.bad(value, s.key+" takes one plain value", "run hubpg config to see every key with its value")
+			}
+			if err := c.assign(s, text, fmt.Sprintf("%s:%d", f.path, key.Position.Line)); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
+}
+
+// bad makes an error about the line on which node begins.
+func (f *yamlFile) bad(node ast.Node, problem, hint string) error {
+	return &Error{Setting: fmt.Sprintf("%s:%d", f.path, node.GetToken().Position.Line), Problem: problem, hint: hint}
+}
+
+// empty says that nothing stands where a value may.
+func empty(node ast.Node) bool {
+	switch node.(type) {
+	case nil, *ast.NullNode, *ast.CommentGroupNode:
+		return true
+	}
+	return false
+}
+
+// scalar is the text of a plain value, as a variable or flag would give it.
+func scalar(node ast.Node) (text string, ok bool) {
+	switch n := node.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.LiteralNode:
+		return n.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NanNode, *ast.InfinityNode:
+		return n.GetToken().Value, true
+	}
+	return "", false
 }
 
 // yamlError turns what the YAML library says into file, line and one sentence, without quoting the file, which may
@@ -58,9 +120,6 @@ func yamlError(path string, err error) error {
 			where = fmt.Sprintf("%s:%d", path, token.Position.Line)
 		}
 	}
-	if e, ok := errors.AsType[*yaml.TypeError](err); ok {
-		problem = fmt.Sprintf("expected a %s", e.DstType)
-	}
 	problem, _, _ = strings.Cut(problem, "\n")
 	return &Error{Setting: where, Problem: problem, hint: "run hubpg config to see every key with its value"}
 }
@@ -72,6 +131,9 @@ func (c *Config) readToken() error {
 		return c.bad("hubspot.token_file", reason(err), "give the path of a file that holds nothing but the token")
 	}
 	c.HubSpot.Token = Secret(strings.TrimSpace(string(text)))
+	if c.HubSpot.Token == "" {
+		return c.bad("hubspot.token_file", "is empty", "write the token into the file, and nothing else")
+	}
 	return nil
 }
 
