@@ -254,6 +254,18 @@ func TestEveryWayToSetStalenessCounts(t *testing.T) {
 	})
 	exec(t, conn, "select app.fresh()")
 	waits(conn, "a function", true)
+
+	// Where another role has it, a session that has not is left alone, until it sets it.
+	exec(t, admin, "drop function app.fresh()")
+	exec(t, admin, "alter role app in database "+pgx.Identifier{k.pool.Config().ConnConfig.Database}.Sanitize()+" reset all")
+	exec(t, admin, "alter role "+pgx.Identifier{k.pool.Config().ConnConfig.User}.Sanitize()+" in database "+
+		pgx.Identifier{k.pool.Config().ConnConfig.Database}.Sanitize()+" set hubpg.max_staleness = '0'")
+	time.Sleep(200 * time.Millisecond) // several looks of the proxy
+	other := k.session(nil)
+	waits(other, "another role's", false)
+	waits(other, "another role's, again", false)
+	exec(t, other, "set hubpg.max_staleness = '0'")
+	waits(other, "SET where another role has it", true)
 }
 
 func TestTransactionsWithOneSnapshotTakeItAfterTheWait(t *testing.T) {

@@ -86,7 +86,7 @@ func (t *takeover) await(names []sqlstmt.Name, all bool) (bool, error) {
 	if err := t.meet(); err != nil {
 		return false, err
 	}
-	if len(names) == 0 && all {
+	if len(names) == 0 && all && !t.vigil.doubtful {
 		return true, nil
 	}
 	w := wish{names: names, inBlock: t.status == 'T'}
@@ -94,6 +94,7 @@ func (t *takeover) await(names []sqlstmt.Name, all bool) (bool, error) {
 		return false, err
 	}
 	if w.staleness == "" {
+		t.vigil.unset()
 		return true, nil
 	}
 	if !all {

@@ -152,6 +152,8 @@ join hubpg.objects o on o.portal_id = a.portal_id and o.table_name = c.relname a
 
 // understand finds out what the settings mean, and the mirrored tables behind the names.
 func (f *freshness) understand(ctx context.Context, w *wish) (b bounds, tables []sqlstmt.Name, err error) {
+	ctx, cancel := context.WithTimeout(ctx, watchPatience)
+	defer cancel()
 	var staleness, statement, idle float64
 	err = f.pool.QueryRow(ctx, understandSettings, w.staleness, w.timeout, w.idle).Scan(&staleness, &statement, &idle)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(pg.Code, "22") || err == nil && staleness < 0 {

@@ -26,6 +26,8 @@ type vigil struct {
 	watch   *watch
 
 	wary     bool   // the setting may have a value, or be given one by the statement at hand
+	doubtful bool   // wary only because roles have a value: whether this one has is to be asked
+	assured  bool   // it was asked, and has not
 	backend  uint32 // process id of the backend that knows the setting by name; 0 before the first
 	prepared map[string][]sqlstmt.Name
 	beyond   bool           // more was prepared than is remembered
@@ -35,7 +37,7 @@ type vigil struct {
 
 func newVigil(v *session) *vigil {
 	g := &vigil{session: v, watch: v.server.watch}
-	for _, p := range v.startup.Parameters {
+	for _, p := range v.startup.Parameters { // whose value a session begins with
 		g.wary = g.wary || strings.EqualFold(p.Name, stalenessSetting) || p.Name == "options" && sqlstmt.Holds([]byte(p.Value), stalenessWord)
 	}
 	return g
@@ -105,10 +107,23 @@ func (g *vigil) parse(scope *scope, name string, text []byte) bool {
 
 // heeds reports whether the session has to be asked for the setting from now on.
 func (g *vigil) heeds(scope *scope, text []byte) bool {
-	if !g.wary {
-		g.wary = scope.readable.heeded || sqlstmt.Holds(text, stalenessWord)
+	if g.wary && !g.doubtful {
+		return true
+	}
+	r := &scope.readable
+	if r.called || sqlstmt.Holds(text, stalenessWord) {
+		g.wary, g.doubtful = true, false
+	} else if r.preset && !g.assured {
+		g.wary, g.doubtful = true, true
 	}
 	return g.wary
+}
+
+// unset notes that the setting has no value.
+func (g *vigil) unset() {
+	if g.doubtful {
+		g.wary, g.doubtful, g.assured = false, false, true
+	}
 }
 
 // met reports whether the session's backend knows the setting by name, so that it can be shown.
