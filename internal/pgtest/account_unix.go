@@ -103,8 +103,10 @@ func (a account) reach(dir string) error {
 		}
 		stat, ok := info.Sys().(*syscall.Stat_t)
 		if ok && !a.enters(info.Mode().Perm(), int(stat.Uid), int(stat.Gid)) {
-			return fmt.Errorf("reach data directory: Postgres runs as %s here (it refuses root), which may not enter %s (mode %04o); "+
-				"choose a directory elsewhere, for instance below /var/tmp", a.name, parent, info.Mode().Perm())
+			return &PlaceError{
+				dir, fmt.Sprintf("Postgres runs as %s here (it refuses root), which may not enter %s (mode %04o)", a.name, parent, info.Mode().Perm()),
+				"choose a directory elsewhere, for instance below /var/tmp",
+			}
 		}
 		if parent == filepath.Dir(parent) {
 			return nil

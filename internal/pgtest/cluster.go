@@ -71,7 +71,7 @@ type server struct {
 }
 
 // Start makes the data directory if needed and starts a server over it. It returns when the server accepts
-// connections. Errors: [*VersionError], [*BusyError], one wrapping [ErrNoBinaries], or what the server said.
+// connections. Errors: [*VersionError], [*PlaceError], [*BusyError], one wrapping [ErrNoBinaries], or what the server said.
 func Start(ctx context.Context, cfg ClusterConfig) (*Cluster, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("start Postgres: no data directory given")

@@ -30,6 +30,9 @@ func (e *VersionError) Error() string {
 
 // Hint is what to do about it.
 func (e *VersionError) Hint() string {
+	if major, err := strconv.Atoi(e.Found); err != nil || major < OldestVersion { // before 10 it is 9.6
+		return fmt.Sprintf("version %d or newer is needed: remove %s to start afresh, or choose another directory", OldestVersion, e.Dir)
+	}
 	return fmt.Sprintf("point %s at the binaries of Postgres %s, or remove %s to start afresh",
 		BinariesVariable, e.Found, e.Dir)
 }
@@ -50,6 +53,17 @@ func (e *BusyError) Hint() string {
 	return fmt.Sprintf("stop that process (kill -INT %d) or choose another directory", e.PID)
 }
 
+// PlaceError says why a directory cannot be a data directory.
+type PlaceError struct{ Dir, Problem, Remedy string }
+
+// Error names the directory and the problem.
+func (e *PlaceError) Error() string {
+	return "data directory " + e.Dir + " cannot be used: " + e.Problem
+}
+
+// Hint is what to do about it.
+func (e *PlaceError) Hint() string { return e.Remedy }
+
 // prepare makes dir a data directory of bin's version that no server uses.
 func prepare(ctx context.Context, dir, superuser string, bin Binaries, acct account) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -65,7 +79,11 @@ func prepare(ctx context.Context, dir, superuser string, bin Binaries, acct acco
 	case err != nil:
 		return fmt.Errorf("read version of data directory: %w", err)
 	}
-	if version := strings.TrimSpace(string(found)); version != strconv.Itoa(bin.Major) {
+	switch version := strings.TrimSpace(string(found)); version {
+	case strconv.Itoa(bin.Major):
+	case "":
+		return &PlaceError{dir, "its file PG_VERSION is empty", "remove " + dir + " to start afresh, or choose another directory"}
+	default:
 		return &VersionError{Dir: dir, Found: version, Binaries: bin}
 	}
 	if err := acct.own(dir); err != nil {
@@ -82,7 +100,7 @@ func initialise(ctx context.Context, dir, superuser string, bin Binaries, acct a
 		return fmt.Errorf("read data directory: %w", err)
 	}
 	if len(entries) > 0 {
-		return fmt.Errorf("directory %s is neither empty nor a Postgres data directory; choose another one", dir)
+		return &PlaceError{dir, "it is neither empty nor Postgres's", "choose another directory, or empty this one"}
 	}
 	fresh := dir + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
@@ -100,7 +118,11 @@ func initialise(ctx context.Context, dir, superuser string, bin Binaries, acct a
 	cmd.Dir = fresh
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	acct.apply(cmd.SysProcAttr)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return fmt.Errorf("run initdb: %w", context.Cause(ctx))
+	}
+	if err != nil {
 		return fmt.Errorf("run initdb: %w: %s", err, lastLine(string(out)))
 	}
 	if err := os.Remove(dir); err != nil {

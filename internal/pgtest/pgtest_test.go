@@ -120,8 +120,13 @@ func TestDataDirectoryOfAnotherVersionIsRefusedWithItsRemedy(t *testing.T) {
 	if !ok {
 		t.Fatalf("got %v", err)
 	}
-	if !strings.Contains(err.Error(), "9.6") || !strings.Contains(version.Hint(), pgtest.BinariesVariable) {
-		t.Errorf("error %q, hint %q", err, version.Hint())
+	if hint := version.Hint(); !strings.Contains(err.Error(), "9.6") || strings.Contains(hint, pgtest.BinariesVariable) || !strings.Contains(hint, "remove "+dir) {
+		t.Errorf("error %q, hint %q: hubpg cannot use Postgres 9.6", err, hint)
+	}
+	write(t, filepath.Join(dir, "PG_VERSION"), "99\n")
+	_, err = pgtest.Start(t.Context(), pgtest.ClusterConfig{Dir: dir})
+	if version, ok = errors.AsType[*pgtest.VersionError](err); !ok || !strings.Contains(version.Hint(), pgtest.BinariesVariable) {
+		t.Errorf("got %v", err)
 	}
 }
 
