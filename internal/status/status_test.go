@@ -100,6 +100,23 @@ func TestReportShowsProgressLagAndRemedy(t *testing.T) {
 	}
 }
 
+func TestARemedyOfManyTablesIsPrintedOnce(t *testing.T) {
+	t.Parallel()
+	r := status.Report{}
+	for _, name := range []string{"deals", "calls_deals", "emails_deals", "notes_deals", "tasks_deals"} {
+		r.Tables = append(r.Tables, status.Table{Schema: "hubspot", Name: name, Hint: "add the scope"})
+	}
+	r.Tables = append(r.Tables, status.Table{Schema: "hubspot", Name: "quotes", Hint: "buy more"})
+	var text strings.Builder
+	if err := r.WriteTable(&text); err != nil {
+		t.Fatal(err)
+	}
+	const want = "\nhubspot.deals, hubspot.calls_deals, hubspot.emails_deals and 2 more: add the scope\nhubspot.quotes: buy more\n"
+	if !strings.Contains(text.String(), want) {
+		t.Errorf("%q is not in\n%s", want, text.String())
+	}
+}
+
 func TestReadyzWaitsForEveryTableThatCanBeFilled(t *testing.T) {
 	t.Parallel()
 	db := database(t)

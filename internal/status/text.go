@@ -30,11 +30,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 				return err
 			}
 		}
-		if t.Hint != "" {
-			if _, err := fmt.Fprintf(w, "%s.%s: %s\n", t.Schema, t.Name, t.Hint); err != nil {
-				return err
-			}
-		}
+	}
+	if err := r.writeHints(w); err != nil {
+		return err
 	}
 	if len(r.Lanes) > 0 {
 		lanes := make([]string, len(r.Lanes))
@@ -51,6 +49,35 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	_, err := fmt.Fprintf(w, "%s; newest change %d\n", verdict, r.Newest)
 	return err
+}
+
+// namedTables is how many tables are named that have one remedy.
+const namedTables = 3
+
+// writeHints prints each remedy once, with the tables that it helps.
+func (r *Report) writeHints(w io.Writer) error {
+	var hints []string
+	tables := map[string][]string{}
+	for _, t := range r.Tables {
+		if t.Hint == "" {
+			continue
+		}
+		if tables[t.Hint] == nil {
+			hints = append(hints, t.Hint)
+		}
+		tables[t.Hint] = append(tables[t.Hint], t.Schema+"."+t.Name)
+	}
+	for _, hint := range hints {
+		names := tables[hint]
+		more := ""
+		if n := len(names) - namedTables; n > 0 {
+			names, more = names[:namedTables], fmt.Sprintf(" and %d more", n)
+		}
+		if _, err := fmt.Fprintf(w, "%s%s: %s\n", strings.Join(names, ", "), more, hint); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // functions are what the page calls.
