@@ -229,6 +229,7 @@ func (e *Engine) bootstrap(ctx context.Context) error {
 func (e *Engine) makeRoles(ctx context.Context) {
 	roles, err := e.mapper.EnsureRoles(ctx, e.cfg.Pool)
 	switch {
+	case ctx.Err() != nil: // stopping
 	case err != nil:
 		e.log.Warn("group roles were not made", slog.String("error", err.Error()))
 	case roles.Skipped != "":

@@ -2,7 +2,9 @@ package materialize_test
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,4 +92,49 @@ func TestPairOfAnEndThatCannotBeReadSaysSo(t *testing.T) {
 	if s := w.status("deals_contacts"); s.LastError != "" || s.Hint != "" {
 		t.Errorf("the error stays: %s (%s)", s.LastError, s.Hint)
 	}
+}
+
+// Somebody else's table under the name of an object type is a warning in the log, once, and costs that type only.
+func TestForeignTableOfAnObjectTypeIsLoggedOnceWithTheRemedy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 20})
+	for _, sql := range []string{`create schema hubspot`, `create table hubspot.deals (mine int)`} {
+		_, err := w.pool.Exec(t.Context(), sql)
+		w.must(err)
+	}
+	var log lockedText
+	cfg := w.config()
+	cfg.Objects = []string{"contacts", "deals"}
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	w.start(cfg)
+	w.awaitLive(120*time.Second, "contacts")
+	rounds := `select count(*) from hubpg.lane_calls where lane = 'schema' and total > 20`
+	eventually(t, 120*time.Second, func() string { // several rounds of the schema lane
+		if w.count(rounds) == 0 || w.status("deals").Phase != "degraded" {
+			return "no second look at the schema"
+		}
+		return ""
+	})
+	const said = `level=WARN msg="object type has no table" object=deals hint="rename or drop it`
+	if n := strings.Count(log.String(), said); n != 1 {
+		t.Errorf("the log says it %d times:\n%s", n, log.String())
+	}
+}
+
+// lockedText is text that many goroutines write.
+type lockedText struct {
+	mu   sync.Mutex // guards below
+	text strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

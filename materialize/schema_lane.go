@@ -212,7 +212,9 @@ func unreadable(err error) bool {
 
 // absence notes why an object type has no table, or, with a nil error, that nothing keeps it from having one.
 func (s *step) absence(ctx context.Context, name, typeID string, err error) {
+	lane := laneArgs{s.args.Portal, name, LaneSchema} // for counting alone
 	if err == nil {
+		s.e.faults.forget(lane)
 		s.e.note(ctx, "clear absence", `
 delete from hubpg.absent
 where portal_id = $1 and table_name = $2`, s.args.Portal, name)
@@ -231,7 +233,16 @@ values ($1, $2, $3, $4, nullif($5, ''))
 on conflict (portal_id, table_name) do update
 set last_error = excluded.last_error, hint = excluded.hint, error_at = now()`,
 		s.args.Portal, name, typeID, cut(err.Error()), hint)
-	s.e.log.Debug("object type is not readable", slog.String("object", name), slog.String("error", err.Error()))
+	level := slog.LevelInfo // not in this plan, for instance
+	_, scope := errors.AsType[*hubapi.ScopeError](err)
+	_, conflict := errors.AsType[*mirror.ConflictError](err)
+	if scope || conflict {
+		level = slog.LevelWarn
+	}
+	if s.e.faults.add(lane) > 1 {
+		level = slog.LevelDebug // it has been said
+	}
+	s.e.log.Log(ctx, level, "object type has no table", slog.String("object", name), slog.String("hint", hint), slog.String("error", err.Error()))
 }
 
 // openTable starts the lanes of a table. For a new one it first records from when on changes are followed: the
