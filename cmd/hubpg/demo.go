@@ -59,19 +59,37 @@ func (p *Program) demoCommand() *cobra.Command {
 	flags.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.contactsGiven = flags.Changed("contacts")
-		if o.contacts < 1 {
-			return usageError{problem: "--contacts must be at least 1", command: cmd.CommandPath()}
+		if problem := o.problem(); problem != "" {
+			return usageError{problem: problem, command: cmd.CommandPath()}
 		}
 		return p.runDemo(cmd.Context(), o)
 	}
 	return cmd
 }
 
+// problem says which flag cannot be used, "" if none.
+func (o *demoOptions) problem() string {
+	if o.contacts < 1 {
+		return "--contacts must be at least 1"
+	}
+	for _, a := range []struct{ flag, address string }{{"--proxy", o.proxy}, {"--http", o.http}} {
+		if _, _, err := net.SplitHostPort(a.address); err != nil && (a.address != "" || a.flag == "--proxy") {
+			return fmt.Sprintf("%s %q is not host:port", a.flag, a.address)
+		}
+	}
+	if _, err := (config.Log{Level: o.logLevel}).SlogLevel(); err != nil {
+		return fmt.Sprintf("--log-level %q: use debug, info, warn or error", o.logLevel)
+	}
+	return ""
+}
+
 // runDemo starts the parts from the ground up and stops them from the top down.
 func (p *Program) runDemo(ctx context.Context, o demoOptions) (err error) {
-	if err := probe(ctx, o); err != nil {
+	release, err := reserve(ctx, o)
+	if err != nil {
 		return err
 	}
+	defer release()
 	scr := newScreen(p.Stderr)
 	defer scr.close()
 	h, err := openHome(ctx, o)
@@ -95,24 +113,34 @@ func (p *Program) runDemo(ctx context.Context, o demoOptions) (err error) {
 		if _, err := fmt.Fprintf(p.Stdout, "sandbox %s\ndirect %s\n", sandboxURL, url); err != nil {
 			return err
 		}
+		release()
 		return p.demoServe(ctx, o, db, scr, sandboxURL, url)
 	})
 }
 
-// probe finds out early that a port is taken, and names the demo's own flag.
-func probe(ctx context.Context, o demoOptions) error {
+// reserve takes the ports that the user has chosen before the sandbox and Postgres choose theirs. One that is in use is
+// found early, by the demo's own flag. release, which may be called again, leaves them to serve.
+func reserve(ctx context.Context, o demoOptions) (release func(), err error) {
+	var held []net.Listener
+	release = func() {
+		for _, listener := range held {
+			_ = listener.Close() // nothing was accepted
+		}
+	}
 	for _, a := range []struct{ what, address, flag string }{
 		{"the proxy", o.proxy, "--proxy"}, {"the status page", o.http, "--http"},
 	} {
+		if a.address == "" {
+			continue
+		}
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.address)
 		if err != nil {
-			return listenError(err, a.what, a.address, a.flag)
+			release()
+			return nil, listenError(err, a.what, a.address, a.flag)
 		}
-		if err := listener.Close(); err != nil {
-			return err
-		}
+		held = append(held, listener)
 	}
-	return nil
+	return release, nil
 }
 
 // withSandbox runs the simulated account around work, and keeps its state when work has ended: what the mirror holds
@@ -178,7 +206,9 @@ func (p *Program) demoServe(ctx context.Context, o demoOptions, db *pgtest.Clust
 		return err
 	}
 	defer app.Close()
-	scr.say("status page %s", app.HTTPURL())
+	if page := app.HTTPURL(); page != "" {
+		scr.say("status page %s", page)
+	}
 	ready := proxyURL(app.ProxyAddr())
 
 	ctx, cancel := context.WithCancel(ctx)

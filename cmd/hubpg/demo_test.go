@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -165,6 +167,74 @@ func TestDemoEndsByItselfWhenAskedTo(t *testing.T) {
 	gone(t, dir)
 	r = run(t, nil, "demo", "--data", dir, "--contacts", "61", "--proxy", "127.0.0.1:0", "--http", "127.0.0.1:0")
 	r.wants(t, exitFailed, "holds a company of 60 contacts")
+}
+
+func TestPortsThatTheUserChoseAreNotTakenByOtherPartsOfTheDemo(t *testing.T) {
+	t.Parallel()
+	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen := free.Addr().String()
+	free.Close()
+	release, err := reserve(t.Context(), demoOptions{proxy: chosen, http: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := listenPreferring(t.Context(), chosen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	if other.Addr().String() == chosen {
+		t.Error("the sandbox would listen where the proxy is going to")
+	}
+	release()
+	if _, err = reserve(t.Context(), demoOptions{proxy: chosen, http: chosen}); err == nil || !strings.Contains(explain(err).hint, "--http") {
+		t.Errorf("both on one port: %v", err)
+	}
+}
+
+func TestDataDirectoriesThatCannotBeUsedAreNamedWithTheirRemedy(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		make func(dir string) error
+		want string
+	}{
+		"lock cannot be made": {func(dir string) error { return os.Mkdir(filepath.Join(dir, "lock"), 0o700) }, "cannot write to data directory"},
+		"foreign files": {func(dir string) error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, "postgres"), 0o700), os.WriteFile(filepath.Join(dir, "postgres", "mine"), nil, 0o600))
+		}, "neither empty nor Postgres's"},
+		"no version": {func(dir string) error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, "postgres"), 0o700), os.WriteFile(filepath.Join(dir, "postgres", "PG_VERSION"), nil, 0o600))
+		}, "PG_VERSION is empty"},
+		"not a directory": {func(dir string) error {
+			return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600))
+		}, "not a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(pgtest.Dir(t), "data")
+			if err := errors.Join(os.Mkdir(dir, 0o755), test.make(dir)); err != nil {
+				t.Fatal(err)
+			}
+			r := demo(t, dir).wait(t, readyWithin)
+			r.wants(t, exitFailed, test.want)
+			if strings.Contains(r.stderr, "another hubpg demo") {
+				t.Errorf("nobody uses it: %s", r.stderr)
+			}
+		})
+	}
+}
+
+func TestDemoInterruptedBeforePostgresIsThereSaysSo(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := pgtest.Start(ctx, pgtest.ClusterConfig{Dir: pgtest.Dir(t)})
+	if f := explain(err); f.message != "interrupted" {
+		t.Errorf("got %q", f.message)
+	}
 }
 
 func TestDemoRefillsAMirrorThatIsAheadOfItsSandbox(t *testing.T) {

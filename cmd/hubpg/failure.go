@@ -159,8 +159,11 @@ func explainPostgres(err error, f *failure) bool {
 		f.hint = "check database.url (HUBPG_DATABASE_URL) and that the server runs"
 		return true
 	}
-	if _, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
+	if e, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
 		f.message = "database.url cannot be understood"
+		if e.Unwrap() != nil { // the error itself quotes the URL
+			f.message += ": " + cause(e)
+		}
 		f.hint = "use postgres://user:password@host:5432/database; percent-encode special characters"
 		return true
 	}
@@ -226,10 +229,13 @@ func networkReason(err error) string {
 	return cause(err)
 }
 
-// cause is the last error of a chain.
+// cause is the last error of a chain, of several joined the first.
 func cause(err error) string {
 	for {
 		inner := errors.Unwrap(err)
+		if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) > 0 {
+			inner = joined.Unwrap()[0]
+		}
 		if inner == nil {
 			return oneLine(err.Error())
 		}

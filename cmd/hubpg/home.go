@@ -31,6 +31,9 @@ type manifest struct {
 	Contacts int   `json:"contacts"`
 }
 
+// errLocked says that another process holds the lock.
+var errLocked = errors.New("locked by another process")
+
 // Files in the directory.
 const (
 	manifestFile = "demo.json"
@@ -62,9 +65,12 @@ func openHome(_ context.Context, o demoOptions) (_ *home, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the server's user has to pass through
 		return nil, fail(err, "choose another directory with --data", "cannot create data directory %s: %s", dir, networkReason(err))
 	}
-	if h.lock, err = lockFile(h.path("lock")); err != nil {
+	switch h.lock, err = lockFile(h.path("lock")); {
+	case errors.Is(err, errLocked):
 		return nil, fail(err, "stop the other demo, or choose another directory with --data",
-			"data directory %s is in use: %s", dir, cause(err))
+			"data directory %s is in use: another hubpg demo runs in it", dir)
+	case err != nil:
+		return nil, fail(err, "choose another directory with --data", "cannot write to data directory %s: %s", dir, networkReason(err))
 	}
 	defer func() {
 		if err != nil {

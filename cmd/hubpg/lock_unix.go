@@ -20,7 +20,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 	_ = file.Close()
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = errors.New("another hubpg demo runs in it")
+		err = errLocked
 	}
 	return nil, err
 }
