@@ -117,10 +117,53 @@ func (s *step) objectTypes(ctx context.Context) ([]objectType, error) {
 		}
 		types = append(types, t)
 	}
-	if only := s.e.cfg.Objects; len(only) > 0 {
-		types = slices.DeleteFunc(types, func(t objectType) bool { return !slices.Contains(only, t.def.Name) })
+	return s.wanted(ctx, types)
+}
+
+// wanted returns those of types that the account is to have. Tables of the others, from a time when they were wanted,
+// stay to be looked at; their lanes end.
+func (s *step) wanted(ctx context.Context, types []objectType) ([]objectType, error) {
+	only := s.e.cfg.Objects
+	if len(only) == 0 {
+		return types, nil
 	}
-	return types, nil
+	for _, name := range only {
+		if !slices.Contains(ownLookups(), name) && !slices.ContainsFunc(types, func(t objectType) bool { return t.def.Name == name }) {
+			s.e.log.Warn("the account has no such objects, or does not show them", slog.String("object", name),
+				slog.String("hint", "see the names in hubpg plan; this one is in the setting objects"))
+		}
+	}
+	kept := slices.DeleteFunc(slices.Clone(types), func(t objectType) bool { return !slices.Contains(only, t.def.Name) })
+	_, err := s.e.cfg.Pool.Exec(ctx, `
+with dropped as (
+	update hubpg.objects
+	set phase = 'gone', hint = 'left out by the setting objects; drop the table when its rows are not needed'
+	where portal_id = $1 and phase <> 'gone' and (
+		kind = 'object' and object_type <> all ($2) and object_type = any ($3)
+		or kind = 'lookup' and table_name = any ($4) and table_name <> all ($5))
+	returning table_name)
+delete from hubpg.river_job
+where kind = $6 and state in ('available', 'scheduled') and (args ->> 'portal')::bigint = $1
+and args ->> 'table' in (
+	select table_name
+	from dropped
+	union all
+	select table_name
+	from hubpg.objects
+	where portal_id = $1 and phase = 'gone')`,
+		s.args.Portal, typeIDs(kept), typeIDs(types), ownLookups(), s.e.wantedLookups(), laneKind)
+	if err != nil {
+		return nil, fmt.Errorf("leave out tables: %w", err)
+	}
+	return kept, nil
+}
+
+func typeIDs(types []objectType) []string {
+	ids := make([]string, len(types))
+	for i, t := range types {
+		ids[i] = t.def.ObjectType
+	}
+	return ids
 }
 
 // retire marks the tables of custom objects that the account does not have any more. Their rows stay to be looked at;

@@ -71,6 +71,13 @@ set kind = excluded.kind, last_error = excluded.last_error, hint = excluded.hint
 
 // openLookups starts the lanes of the lookup tables that have one and are there.
 func (s *step) openLookups(ctx context.Context) error {
+	_, err := s.e.cfg.Pool.Exec(ctx, `
+update hubpg.objects
+set phase = case when backfill_done_at is null then 'new' else 'live' end, hint = null
+where portal_id = $1 and kind = 'lookup' and phase = 'gone' and table_name = any ($2)`, s.args.Portal, s.e.wantedLookups())
+	if err != nil {
+		return fmt.Errorf("open lookup tables: %w", err)
+	}
 	rows, err := s.e.cfg.Pool.Query(ctx, `
 select table_name
 from hubpg.objects

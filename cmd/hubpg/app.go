@@ -250,10 +250,15 @@ func (a *App) addEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	keep, err := a.cfg.Keep()
+	if err != nil {
+		return err
+	}
 	a.engine, err = materialize.New(materialize.Config{
 		Pool: a.pool, Client: client, Journal: journal, Schema: a.cfg.Schema, RowNotify: a.cfg.Notify == "rows",
-		SoftDeletes: a.cfg.Deletes == "soft",
-		Pace:        a.tuning.pace, Meter: meter{a.metrics}, Logger: a.log,
+		SoftDeletes: a.cfg.Deletes == "soft", Objects: a.cfg.ObjectNames(), IgnoreNewProperties: a.cfg.NewProperties == "ignore",
+		KeepChanges: keep, BackfillEvents: a.cfg.BackfillEvents,
+		Pace: a.tuning.pace, Meter: meter{a.metrics}, Logger: a.log,
 	})
 	return err
 }

@@ -59,6 +59,14 @@ type Config struct {
 
 	// Deletes is what becomes of deleted records: hard: their rows leave the table; soft: they stay with archived_at set.
 	Deletes string
+	// Objects are the only tables of the account that are kept, separated by commas; empty: all that the token may read.
+	Objects string
+	// NewProperties is what becomes of properties that HubSpot gains later: add: they get a column; ignore: they do not.
+	NewProperties string
+	// KeepChanges is how long the change log is kept.
+	KeepChanges string
+	// BackfillEvents makes the first filling of a table write the change log too.
+	BackfillEvents bool
 	// TakeOver lets the process listen where another hubpg of the same user does, to replace it.
 	TakeOver bool
 
@@ -157,7 +165,39 @@ func Default() *Config {
 
 		Webhooks: Webhooks{Signatures: "v3"},
 		Journal:  "auto",
+
+		NewProperties: "add",
+		KeepChanges:   "168h",
 	}
+}
+
+// ObjectNames are the names in Objects.
+func (c *Config) ObjectNames() []string {
+	if c.Objects == "" {
+		return nil
+	}
+	names := strings.Split(c.Objects, ",")
+	for i, name := range names {
+		names[i] = strings.TrimSpace(name)
+	}
+	return names
+}
+
+// isTable reports whether a table of an account could have the name.
+func isTable(name string) bool {
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+// Keep is KeepChanges as a duration.
+func (c *Config) Keep() (time.Duration, error) {
+	keep, err := time.ParseDuration(c.KeepChanges)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no length of time", c.KeepChanges)
+	}
+	if keep < time.Hour {
+		return 0, fmt.Errorf("%q is too short", c.KeepChanges)
+	}
+	return keep, nil
 }
 
 // Error says which setting cannot be used, and what to do about it.
@@ -301,6 +341,18 @@ func (c *Config) checkTables() error {
 	}
 	if c.Deletes != "hard" && c.Deletes != "soft" {
 		return c.bad("deletes", fmt.Sprintf("%q is unknown", c.Deletes), "use hard or soft")
+	}
+	for _, name := range c.ObjectNames() {
+		if !isTable(name) {
+			return c.bad("objects", fmt.Sprintf("%q is not the name of a table", name),
+				"use names as hubpg status shows them, separated by commas, such as contacts,companies; leave it out for all")
+		}
+	}
+	if c.NewProperties != "add" && c.NewProperties != "ignore" {
+		return c.bad("new_properties", fmt.Sprintf("%q is unknown", c.NewProperties), "use add or ignore")
+	}
+	if _, err := c.Keep(); err != nil {
+		return c.bad("keep_changes", err.Error(), "use a duration of an hour or more, such as 168h")
 	}
 	if c.Schema == "" || len(c.Schema) > 40 || c.Schema == "hubpg" || strings.HasPrefix(c.Schema, "pg_") {
 		return c.bad("schema", fmt.Sprintf("%q cannot be the schema of an account", c.Schema),

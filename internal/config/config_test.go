@@ -262,6 +262,12 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"take over":       {args: []string{"--take-over=perhaps"}, want: "neither true nor false"},
 		"notify":          {args: []string{"--notify", "sometimes"}, want: "notify"},
 		"deletes":         {args: []string{"--deletes", "gently"}, want: "deletes"},
+		"objects":         {args: []string{"--objects", "contacts,,deals"}, want: "objects (--objects)"},
+		"objects in caps": {change: map[string]string{"HUBPG_OBJECTS": "Contacts"}, want: "objects (HUBPG_OBJECTS)"},
+		"new properties":  {args: []string{"--new-properties", "some"}, want: "new_properties (--new-properties)"},
+		"keep changes":    {args: []string{"--keep-changes", "7 days"}, want: "keep_changes (--keep-changes)"},
+		"keep too short":  {change: map[string]string{"HUBPG_KEEP_CHANGES": "5m"}, want: "too short"},
+		"backfill events": {args: []string{"--backfill-events=some"}, want: "neither true nor false"},
 		"journal":         {args: []string{"--journal", "maybe"}, want: "journal"},
 		"signatures":      {change: map[string]string{"HUBPG_WEBHOOKS_SIGNATURES": "v9"}, want: "webhooks.signatures"},
 		"webhooks url":    {args: []string{"--webhooks-url", "hubpg.example.com/x"}, want: "webhooks.url"},
@@ -289,6 +295,23 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 	}, "--role", "proxy", "--proxy-auth", "scram", "--take-over")
 	if err != nil || c.Validate() != nil || !c.TakeOver || c.Proxy.MaxSessionsPerRole != 7 || c.Proxy.AuthURL.Reveal() == "" {
 		t.Errorf("settings of the proxy: %v, %+v", err, c)
+	}
+}
+
+func TestTablesOfTheAccountAreChosen(t *testing.T) {
+	t.Parallel()
+	c, err := load(t, "objects: contacts, deals\nnew_properties: ignore\nkeep_changes: 24h\nbackfill_events: true\n", map[string]string{
+		"HUBPG_HUBSPOT_TOKEN": "t", "HUBPG_DATABASE_URL": "postgres://h/d",
+	})
+	if err != nil || c.Validate() != nil {
+		t.Fatalf("%v, %v", err, c.Validate())
+	}
+	keep, err := c.Keep()
+	if got, want := fmt.Sprintln(c.ObjectNames(), c.NewProperties, keep, c.BackfillEvents, err), "[contacts deals] ignore 24h0m0s true <nil>\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if d := config.Default(); len(d.ObjectNames()) != 0 || d.NewProperties != "add" || d.BackfillEvents {
+		t.Errorf("by default: %+v", d)
 	}
 }
 

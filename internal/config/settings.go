@@ -20,7 +20,8 @@ const FileVariable = "HUBPG_CONFIG"
 // rare reports whether a setting's flag is left out of the help, which has to fit a screen. hubpg config shows them all.
 func (s *setting) rare() bool {
 	switch s.key {
-	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures":
+	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures",
+		"new_properties", "keep_changes", "backfill_events":
 		return true
 	}
 	return false
@@ -177,6 +178,22 @@ func settings() []setting {
 		{
 			"deletes", "HUBPG_DELETES", "deletes", "hard: rows of deleted records leave the table; soft: they stay with archived_at set",
 			func(c *Config) any { return &c.Deletes },
+		},
+		{
+			"objects", "HUBPG_OBJECTS", "objects", "the only tables to keep, separated by commas; empty: all that the token may read",
+			func(c *Config) any { return &c.Objects },
+		},
+		{
+			"new_properties", "HUBPG_NEW_PROPERTIES", "new-properties", "add: properties that HubSpot gains get a column; ignore: not in tables that exist",
+			func(c *Config) any { return &c.NewProperties },
+		},
+		{
+			"keep_changes", "HUBPG_KEEP_CHANGES", "keep-changes", "how long the change log is kept",
+			func(c *Config) any { return &c.KeepChanges },
+		},
+		{
+			"backfill_events", "HUBPG_BACKFILL_EVENTS", "backfill-events", "write the first filling of a table into the change log too",
+			func(c *Config) any { return &c.BackfillEvents },
 		},
 		{
 			"log.level", "HUBPG_LOG_LEVEL", "log-level", "debug, info, warn or error",
