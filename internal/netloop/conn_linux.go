@@ -30,9 +30,10 @@ type Conn struct {
 	writers   sync.Mutex // one Write at a time
 	writable  chan struct{}
 	writeBy   deadline
-	sending   sync.Mutex // guards below; never held while waiting
-	spill     []byte     // accepted by Write and not yet sent
-	spillFail error      // why it cannot be
+	full      atomic.Bool // the peer has not taken what it was sent, as far as the loop has heard
+	sending   sync.Mutex  // guards below; never held while waiting
+	spill     []byte      // accepted by Write and not yet sent
+	spillFail error       // why it cannot be
 }
 
 // Attach has f called by the loop whenever there may be something to read, or the peer has ended. From now on Read
@@ -63,11 +64,10 @@ func (c *Conn) Closed() <-chan struct{} { return c.closed }
 // happened is called by the loop with what epoll has reported.
 func (c *Conn) happened(events uint32) {
 	const ended = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
-	if events&(syscall.EPOLLOUT|ended) != 0 {
+	if events&ended != 0 || events&syscall.EPOLLOUT != 0 && c.full.Load() {
 		c.sending.Lock()
-		if len(c.spill) > 0 {
-			c.drain()
-		}
+		c.full.Store(false)
+		c.drain()
 		c.sending.Unlock()
 		signal(c.writable)
 	}
@@ -167,27 +167,17 @@ func (c *Conn) write(b []byte) (int, error) {
 func (c *Conn) offer(b []byte) (n int, wait bool, err error) {
 	c.sending.Lock()
 	defer c.sending.Unlock()
-	if len(c.spill) > 0 {
-		c.drain()
-	}
+	c.drain()
 	if c.spillFail != nil {
 		return 0, false, c.spillFail
 	}
 	if len(c.spill) == 0 {
-		for n < len(b) {
-			k, errno := c.transfer(send, b[n:])
-			if errno == syscall.EAGAIN {
-				break
-			}
-			if errno != 0 && errno != syscall.EINTR {
-				return n, false, c.failed("write", "sendto", errno)
-			}
-			if errno == 0 {
-				n += k
-			}
-		}
-		if n == len(b) {
+		var errno syscall.Errno
+		if n, errno = c.push(b); n == len(b) {
 			return n, false, nil
+		}
+		if errno != syscall.EAGAIN {
+			return n, false, c.failed("write", "sendto", errno)
 		}
 	}
 	if c.handler.Load() == nil {
@@ -199,20 +189,33 @@ func (c *Conn) offer(b []byte) (n int, wait bool, err error) {
 
 // drain sends what was spilled. sending is held.
 func (c *Conn) drain() {
-	for len(c.spill) > 0 {
-		n, errno := c.transfer(send, c.spill)
-		switch errno {
-		case 0:
-			c.spill = c.spill[n:]
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return
+	if len(c.spill) == 0 {
+		return
+	}
+	n, errno := c.push(c.spill)
+	switch c.spill = c.spill[n:]; {
+	case len(c.spill) == 0:
+		c.spill = nil
+	case errno != syscall.EAGAIN:
+		c.spill, c.spillFail = nil, c.failed("write", "sendto", errno)
+	}
+}
+
+// push sends what can be sent of b, or says why not. sending is held.
+func (c *Conn) push(b []byte) (n int, errno syscall.Errno) {
+	for n < len(b) {
+		k, errno := c.transfer(send, b[n:])
+		switch {
+		case errno == 0:
+			n += k
+		case errno == syscall.EINTR:
+		case errno == syscall.EAGAIN && !c.full.Swap(true):
+			// The loop heeds news of room from now on. What it heard of before, it has not told: look again.
 		default:
-			c.spill, c.spillFail = nil, c.failed("write", "sendto", errno)
-			return
+			return n, errno
 		}
 	}
-	c.spill = nil
+	return n, 0
 }
 
 // transfer runs receive or send while the descriptor is ours.
