@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ type act struct {
 // step is one statement in a script.
 type step struct {
 	group  int  // number of ReadyForQuery before its answers
+	secret bool // its parameters are not for the client to see
 	told   bool // the client sees its answers
 	simple bool // with the description of its rows
 	hold   bool // but the tag is held until nothing can fail any more
@@ -58,7 +60,7 @@ func (t *takeover) ask(sql string, parameters ...[]byte) *step {
 	t.toServer = pgwire.AppendParse(t.toServer, ownName, sql)
 	t.toServer = pgwire.AppendBind(t.toServer, ownName, ownName, parameters...)
 	t.toServer = pgwire.AppendExecute(t.toServer, ownName, 0)
-	return t.add(step{})
+	return t.add(step{secret: len(parameters) > 0})
 }
 
 func (t *takeover) add(s step) *step {
@@ -159,7 +161,10 @@ func (t *takeover) play() (*fault, error) {
 			continue
 		case 'E':
 			if first == nil {
-				first = &fault{at, append([]byte(nil), message...)}
+				first = &fault{at, bytes.Clone(message)}
+				if at < len(steps) && steps[at].secret { // log_parameter_max_length_on_error puts them into the context
+					first.message = pgwire.WithoutContext(message)
+				}
 			}
 			continue
 		case 'S', 'A':

@@ -40,6 +40,22 @@ func (e *Error) AppendNotice(dst []byte) []byte {
 	})
 }
 
+// WithoutContext returns a copy of an ErrorResponse or NoticeResponse without the context in which it was raised.
+func WithoutContext(message []byte) []byte {
+	var fields []byte
+	for body := message[HeaderLen:]; len(body) > 0 && body[0] != 0; {
+		text, rest, ok := CutString(body[1:])
+		if !ok {
+			break
+		}
+		if body[0] != 'W' {
+			fields = append(fields, body[:1+len(text)+1]...)
+		}
+		body = rest
+	}
+	return AppendMessage(nil, message[0], fields, []byte{0})
+}
+
 // encode appends a message that is known to fit: pgproto3 refuses only bodies of more than 1 GiB.
 func encode(dst []byte, m pgproto3.Message) []byte {
 	out, err := m.Encode(dst)
