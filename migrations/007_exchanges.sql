@@ -94,3 +94,21 @@ end
 $$;
 comment on function hubpg.performed(text, bigint[]) is
     'ends the performance and lets appliers in again; fails if it has left out what HubSpot has accepted';
+
+-- As in 004, in a language whose plans outlive a transaction.
+create or replace function hubpg.write_flat(record jsonb, stamps text[]) returns jsonb
+    language plpgsql immutable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    flat jsonb := record - '{_overflow,_read_at,_unparsed,archived_at}'::text[];
+begin
+    if record ->> '_overflow' is not null then
+        flat := flat || (record -> '_overflow');
+    end if;
+    if record ->> '_unparsed' is not null then
+        flat := flat || jsonb_build_object('_unparsed', nullif((record -> '_unparsed') - stamps, '{}'));
+    end if;
+    return jsonb_strip_nulls(flat) - stamps;
+end
+$$;

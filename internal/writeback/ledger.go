@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"hubpg/internal/catalog"
+	"hubpg/internal/mirror"
 )
 
 // The states of a write that this package moves it to.
@@ -50,8 +52,8 @@ type outcome struct {
 	Error []string `json:"error,omitempty"`
 }
 
-// begin records a write before its first call.
-func (w *Writer) begin(ctx context.Context, r *Request, p *plan) (id int64, err error) {
+// begin records a write before its first call, unless the catalog is not any more what the plan was made by.
+func (w *Writer) begin(ctx context.Context, r *Request, p *plan, sum string) (id int64, err error) {
 	intents := make([]intent, 0, len(p.changes))
 	for _, c := range p.changes {
 		in := intent{Table: c.table(), Op: c.op, ID: c.id, A: c.a, B: c.b, Before: c.old, After: maps.Clone(c.new)}
@@ -74,10 +76,14 @@ func (w *Writer) begin(ctx context.Context, r *Request, p *plan) (id int64, err 
 	err = w.reserve.with(ctx, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, `
 insert into hubpg.writes (portal_id, status, role, database, application, client, statement, pid, xid, rows, intent, progress)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::xid8, $10, $11, $12)
+select $1, $2, $3, $4, $5, $6, $7, $8, $9::text::xid8, $10, $11, $12
+where (`+catalogSum+`) = $13
 returning id`, w.portal, statusIntent, clean(r.Role), clean(r.Database), clean(r.Application), clean(r.Client), clean(r.SQL),
-			int64(r.PID), xid, len(p.changes), text, newProgress(p)).Scan(&id)
+			int64(r.PID), xid, len(p.changes), text, newProgress(p), sum).Scan(&id)
 	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, mirror.ErrStaleCatalog
+	}
 	if err != nil {
 		return 0, fmt.Errorf("record intent: %w", err)
 	}
@@ -85,7 +91,8 @@ returning id`, w.portal, statusIntent, clean(r.Role), clean(r.Database), clean(r
 	return id, nil
 }
 
-// finish records what became of a write. It is done also when the client has gone.
+// finish records what became of a write. It is done also when the client has gone. An acceptance need not be on disk
+// before the client's transaction is, whose commit puts it there: without both, the records are read again.
 func (w *Writer) finish(ctx context.Context, id int64, m *mission, status string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
 	defer cancel()
@@ -124,8 +131,9 @@ set status = $2,
     correlation_ids = $6,
     error = nullif($7, ''),
     progress = $8
+from pg_catalog.set_config('synchronous_commit', case when $9 then 'off' else current_setting('synchronous_commit') end, true)
 where id = $1`, id, status, status == statusRefused && !touched, m.calls.Load(), text,
-			slices.AppendSeq([]string{}, maps.Keys(correlations)), clean(failed), m.progress())
+			slices.AppendSeq([]string{}, maps.Keys(correlations)), clean(failed), m.progress(), status == statusAccepted)
 		return err
 	})
 	if err != nil {

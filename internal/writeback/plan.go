@@ -13,6 +13,7 @@ import (
 
 	"hubpg/hubapi"
 	"hubpg/internal/catalog"
+	"hubpg/internal/mirror"
 )
 
 // The kinds of changes, as the triggers name them.
@@ -96,11 +97,8 @@ type plan struct {
 }
 
 // plan reads and validates the rows of a request.
-func (w *Writer) plan(ctx context.Context, r *Request, fresh bool) (*plan, error) {
-	cat, err := w.catalog(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (w *Writer) plan(ctx context.Context, r *Request, cat *mirror.Catalog, fresh bool) (*plan, error) {
+	var err error
 	p := &plan{created: map[int64]*change{}}
 	waves := map[string]int{}
 	for i := range r.Rows {

@@ -6,15 +6,18 @@ import (
 	"fmt"
 
 	"hubpg/hubapi"
+	"hubpg/internal/mirror"
 )
 
-// maxShown bounds how many rows a dry run describes.
-const maxShown = 100
+const (
+	maxShown = 100 // rows that a dry run describes
+	maxPlans = 5   // of one statement, while the catalog changes under it
+)
 
 // Write sends a statement's rows to HubSpot and returns the answers for its performance. An error of type [*Error] is the
 // client's; rows that HubSpot accepted all the same are in its detail and are read into the tables by [Writer.Run].
 func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
-	p, err := w.validated(ctx, &r)
+	p, id, err := w.intended(ctx, &r)
 	if err != nil {
 		return Result{}, err
 	}
@@ -32,10 +35,8 @@ func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
 		return res, nil
 	}
 	m := &mission{w: w, p: p, skip: r.SkipBadRows}
-	if p.busy() {
-		if res.ID, err = w.begin(ctx, &r, p); err != nil {
-			return Result{}, err
-		}
+	if id != 0 {
+		res.ID = id
 		defer w.setActive(res.ID, false)
 		m.id = res.ID
 		m.send(ctx)
@@ -60,22 +61,48 @@ func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
 	return res, nil
 }
 
-// validated plans a request. Before anything is refused because of a definition, the definition is read again unless it
-// is new.
-func (w *Writer) validated(ctx context.Context, r *Request) (*plan, error) {
-	for _, fresh := range []bool{false, true} {
-		p, err := w.plan(ctx, r, fresh)
-		if err != nil {
-			if fs := flawsOf(err, nil); isA[*hubapi.APIError](err) || isA[*hubapi.UnavailableError](err) || isA[*hubapi.RateError](err) {
-				return nil, &Error{Code: fs[0].code, Message: err.Error(), Hint: fs[0].hint}
+// intended plans a request and, where HubSpot has to be called, records it. A plan that is to be carried out is made by the
+// catalog as it was last known, and recording it is what finds out whether that is still the present one.
+func (w *Writer) intended(ctx context.Context, r *Request) (p *plan, id int64, err error) {
+	if cat, sum := w.known(); cat != nil && !r.DryRun {
+		if p, err = w.plan(ctx, r, cat, false); err == nil && !p.flawed() && p.busy() {
+			if id, err = w.begin(ctx, r, p, sum); !errors.Is(err, mirror.ErrStaleCatalog) {
+				return p, id, err
 			}
-			return nil, fmt.Errorf("plan write: %w", err)
-		}
-		if fresh || !p.flawed() {
-			return p, nil
 		}
 	}
-	return nil, errors.New("plan write: unreachable")
+	for range maxPlans {
+		var sum string
+		if p, sum, err = w.validated(ctx, r); err != nil || r.DryRun || !p.busy() || p.flawed() && !r.SkipBadRows {
+			return p, 0, err
+		}
+		if id, err = w.begin(ctx, r, p, sum); !errors.Is(err, mirror.ErrStaleCatalog) {
+			return p, id, err
+		}
+	}
+	return nil, 0, err
+}
+
+// validated plans a request by the present catalog, and tells that catalog's version. Before anything is refused because
+// of a definition, the definition is read again unless it is new.
+func (w *Writer) validated(ctx context.Context, r *Request) (*plan, string, error) {
+	for _, fresh := range []bool{false, true} {
+		cat, sum, err := w.present(ctx)
+		if err != nil {
+			return nil, "", fmt.Errorf("plan write: %w", err)
+		}
+		p, err := w.plan(ctx, r, cat, fresh)
+		if err != nil {
+			if fs := flawsOf(err, nil); isA[*hubapi.APIError](err) || isA[*hubapi.UnavailableError](err) || isA[*hubapi.RateError](err) {
+				return nil, "", &Error{Code: fs[0].code, Message: err.Error(), Hint: fs[0].hint}
+			}
+			return nil, "", fmt.Errorf("plan write: %w", err)
+		}
+		if fresh || !p.flawed() {
+			return p, sum, nil
+		}
+	}
+	return nil, "", errors.New("plan write: unreachable")
 }
 
 // fail records a mission that ended with refusals and returns the client's error.

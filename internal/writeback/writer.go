@@ -97,36 +97,52 @@ func (w *Writer) Close() {
 	w.reserve.close(ctx)
 }
 
-// catalog returns the account's tables, read again when their columns have changed.
-func (w *Writer) catalog(ctx context.Context) (*mirror.Catalog, error) {
-	var sum string
-	var cat *mirror.Catalog
-	known := false
-	err := w.reserve.with(ctx, func(conn *pgx.Conn) error {
-		err := conn.QueryRow(ctx, `
+// catalogSum changes with the columns of any table of the account $1.
+const catalogSum = `
 select coalesce(sum(catalog_version), 0) || ':' || count(*)
 from hubpg.objects
-where portal_id = $1`, w.portal).Scan(&sum)
-		if err != nil {
+where portal_id = $1`
+
+// known returns the catalog as it was last read, and its version; nil if it has to be read.
+func (w *Writer) known() (*mirror.Catalog, string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.catSum == "" {
+		return nil, ""
+	}
+	return w.cat, w.catSum
+}
+
+// catalog returns the account's tables, read again when their columns have changed.
+func (w *Writer) catalog(ctx context.Context) (*mirror.Catalog, error) {
+	cat, _, err := w.present(ctx)
+	return cat, err
+}
+
+// present is catalog with the version.
+func (w *Writer) present(ctx context.Context) (cat *mirror.Catalog, sum string, err error) {
+	isKnown := false
+	err = w.reserve.with(ctx, func(conn *pgx.Conn) error {
+		if err := conn.QueryRow(ctx, catalogSum, w.portal).Scan(&sum); err != nil {
 			return fmt.Errorf("look at catalog: %w", err)
 		}
-		w.mu.Lock()
-		known = w.cat != nil && w.catSum == sum
-		cat = w.cat
-		w.mu.Unlock()
-		if !known {
-			cat, err = mirror.Load(ctx, conn, w.portal)
+		var last string
+		if cat, last = w.known(); cat != nil && last == sum {
+			isKnown = true
+			return nil
 		}
+		var err error
+		cat, err = mirror.Load(ctx, conn, w.portal)
 		return err
 	})
-	if err != nil || known {
-		return cat, err
+	if err != nil || isKnown {
+		return cat, sum, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cat, w.catSum = cat, sum
 	w.defs = map[string]*definition{}
-	return cat, nil
+	return cat, sum, nil
 }
 
 func (w *Writer) forget() {
