@@ -222,11 +222,20 @@ func (v *verifier) names(ctx context.Context) error {
 	}
 	for _, name := range v.Tables {
 		if !slices.Contains(v.have, name) {
-			return fmt.Errorf("table %s is not mirrored; hubpg status lists the tables that are", name)
+			return &UnknownTableError{Name: name}
 		}
 	}
 	return nil
 }
+
+// UnknownTableError means that hubpg keeps no table of this name.
+type UnknownTableError struct{ Name string }
+
+// Error names the table.
+func (e *UnknownTableError) Error() string { return "table " + e.Name + " is not mirrored" }
+
+// Hint is what to do about it.
+func (e *UnknownTableError) Hint() string { return "hubpg status lists the tables that are" }
 
 // settle waits before rows are read again.
 func (v *verifier) settle(ctx context.Context) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/oauth2"
 	"golang.org/x/sync/errgroup"
@@ -308,6 +309,9 @@ func (a *App) client(ctx context.Context) (*hubapi.Client, hubapi.Account, error
 // know the account yet: tables that are there are worth serving, and the lanes keep trying.
 func (a *App) account(ctx context.Context) (account hubapi.Account, tokens oauth2.TokenSource, err error) {
 	known, zone, err := a.knownAccount(ctx)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42P01" { // a proxy leaves the schema to others
+		return account, nil, fail(err, "start hubpg serve with another role than proxy against this database first", "%s", status.ErrNoSchema)
+	}
 	if err != nil {
 		return account, nil, err
 	}

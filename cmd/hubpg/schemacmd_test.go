@@ -43,11 +43,18 @@ func TestSchemaAndResyncWhileServing(t *testing.T) {
 			t.Errorf("%s is not in\n%s", want, list)
 		}
 	}
-	if r := run(t, s.env, "schema", "rename", "contacts", "email", "id"); r.status != exitFailed || !strings.Contains(r.stderr, "taken") {
-		t.Errorf("renaming to id: %+v", r)
-	}
-	if r := run(t, s.env, "schema", "exclude", "contacts", "nothing"); r.status != exitFailed || !strings.Contains(r.stderr, "schema list contacts") {
-		t.Errorf("excluding what is not there: %+v", r)
+	for _, refused := range []struct {
+		want string
+		args []string
+	}{
+		{"taken", []string{"schema", "rename", "contacts", "email", "id"}},
+		{"1 to 63 bytes", []string{"schema", "rename", "contacts", "email", ""}},
+		{"no such column", []string{"schema", "exclude", "contacts", "nothing"}},
+		{"is no table of records", []string{"schema", "exclude", "nothing", "email"}},
+		{"table nothing is not mirrored", []string{"verify", "nothing"}},
+		{"table nothing is not mirrored", []string{"resync", "nothing"}},
+	} {
+		run(t, s.env, refused.args...).wants(t, exitFailed, refused.want)
 	}
 	do("", "schema", "include", "contacts", "fax")
 	do("20 read", "resync", "contacts")

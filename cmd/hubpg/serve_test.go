@@ -169,6 +169,11 @@ func TestRolesRunApartOverOneDatabase(t *testing.T) {
 	expect(t, listener, id)
 }
 
+func TestAProxyBeforeTheFirstMaterializerIsToldWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	run(t, settings(t), "serve", "--role", "proxy").wants(t, exitFailed, "holds no hubpg schema")
+}
+
 func TestMissingScopeDegradesItsTableOnly(t *testing.T) {
 	t.Parallel()
 	s := serve(t, sandbox.Config{WithheldScopes: []string{"crm.objects.deals.read"}}, nil)

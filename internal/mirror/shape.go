@@ -108,9 +108,11 @@ func (m *Mapper) RenameColumn(ctx context.Context, db DB, table, column, name st
 		}
 		switch {
 		case name == "" || len(name) > catalog.MaxName:
-			return &ShapeError{Table: t.Name, Column: c.Name, Reason: fmt.Sprintf("a name has 1 to %d bytes", catalog.MaxName)}
+			return &ShapeError{
+				Table: t.Name, Column: c.Name, Reason: fmt.Sprintf("a name has 1 to %d bytes", catalog.MaxName), Hint: "choose another name",
+			}
 		case names.Taken(name):
-			return &ShapeError{Table: t.Name, Column: c.Name, Reason: "the name " + name + " is taken"}
+			return &ShapeError{Table: t.Name, Column: c.Name, Reason: "the name " + name + " is taken", Hint: "choose another name; hubpg schema list " + t.Name + " lists those in use"}
 		}
 		if !excluded && !c.Overflow {
 			if err := script(ctx, tx, "alter table "+tableIdent(t)+" rename column "+ident(c.Name)+" to "+ident(name)); err != nil {
