@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"hubpg/internal/config"
 )
@@ -90,30 +89,12 @@ func (p *Program) root() *cobra.Command {
 		Example: "  hubpg demo\n  hubpg serve --config hubpg.yaml",
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		problem := err.Error()
-		if e, ok := errors.AsType[*pflag.InvalidValueError](err); ok { // the parser speaks of Go's functions
-			problem = fmt.Sprintf("--%s cannot be %q: it is a%s", e.GetFlag().Name, e.GetValue(), kindOf(e.GetFlag()))
-		}
-		return usageError{problem: problem, command: cmd.CommandPath()}
+		return usageError{problem: config.FlagProblem(err), command: cmd.CommandPath()}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(p.demoCommand(), p.serveCommand(), p.sandboxCommand(), p.statusCommand(), p.verifyCommand(), p.resyncCommand(), p.schemaCommand(),
 		p.planCommand(), p.listenCommand(), p.connectCommand(), p.configCommand(), p.versionCommand())
 	return root
-}
-
-// kindOf is what a flag takes, behind "a".
-func kindOf(flag *pflag.Flag) string {
-	switch kind := flag.Value.Type(); kind {
-	case "int", "int64":
-		return " whole number, " + flag.DefValue + " by default"
-	case "duration":
-		return " length of time, such as 200ms or 5s"
-	case "bool":
-		return " switch, true or false"
-	default:
-		return " " + kind
-	}
 }
 
 // noArguments refuses what stands behind the flags.
