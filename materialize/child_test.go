@@ -61,7 +61,7 @@ func fleetChild(ctx context.Context, accounts []byte) error {
 			}
 			e, err := materialize.New(materialize.Config{
 				Pool: pool, Client: client, Schema: a.Schema, Objects: a.Objects, Pace: a.Pace, SoftDeletes: a.Soft,
-				Fetchers: 2, BackfillEvents: true, Logger: childLogger().With("schema", a.Schema),
+				Fetchers: 2, Remember: 1000, BackfillEvents: true, Logger: childLogger().With("schema", a.Schema),
 			})
 			if err != nil {
 				return err

@@ -36,6 +36,9 @@ type Config struct {
 	KeepChanges time.Duration
 	// Fetchers is how many id ranges of one table are read at once; DefaultFetchers by default.
 	Fetchers int
+	// Remember is how many versions of records are remembered, so that a search that finds them again costs no look at the
+	// table; DefaultRemember by default. A few dozen bytes each are set aside at the start.
+	Remember int
 	// Pace sets the periods of the lanes.
 	Pace Pace
 	// Meter is told about every step of every lane; nil means nobody asks.
@@ -95,6 +98,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Fetchers <= 0 {
 		c.Fetchers = DefaultFetchers
+	}
+	if c.Remember <= 0 {
+		c.Remember = DefaultRemember
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -96,7 +96,7 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	if e.seen, err = newSeen(); err != nil {
+	if e.seen, err = newSeen(e.cfg.Remember); err != nil {
 		return err
 	}
 	defer e.seen.close()

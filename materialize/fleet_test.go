@@ -34,7 +34,6 @@ type fleet struct {
 	pool      *pgxpool.Pool
 	first     int // seed of the first account; of the others in order
 	rounds    int
-	until     time.Time // no round begins later, where it is set
 	histories []*history
 	accounts  []byte // as the processes are told
 	random    *rand.Rand
@@ -46,6 +45,8 @@ type fleet struct {
 	killed  time.Time     // when the last was killed
 	lost    error         // why a worker ended by itself
 
+	replayed int64 // number of the last change that the histories have replayed
+
 	log []changes.Change // what a reader has seen; the watcher's until it has ended
 }
 
@@ -55,6 +56,8 @@ type history struct {
 	seed   int
 	player *player
 	events [][]event
+
+	replayed replay // what the change log makes of empty tables, so far
 }
 
 // fleetWorker is a process of a fleet.
@@ -144,14 +147,14 @@ func (f *fleet) history(portal int64, seed int) (*history, childAccount) {
 	schema := fmt.Sprint("hubspot_", portal)
 	h := &history{
 		world: &world{t: f.t, hub: hub, url: api.URL, in: schema, pool: f.pool},
-		seed:  seed, player: newPlayer(hub, api.URL),
+		seed:  seed, player: newPlayer(hub, api.URL), replayed: replay{},
 	}
 	account := childAccount{
 		URL: api.URL, Schema: schema, Objects: []string{"contacts", "companies", "boats"}, Soft: seed%5 == 4,
 		Pace: materialize.Pace{
 			Busy: 100 * time.Millisecond, Idle: time.Second, Overlap: 3 * time.Second, Trailing: 2 * time.Second,
-			Schema: 1500 * time.Millisecond, Archived: time.Second, IDs: 1500 * time.Millisecond, Pairs: 2 * time.Second,
-			Pending: 300 * time.Millisecond, Retry: time.Second, Step: 3 * time.Second,
+			Schema: 3 * time.Second, Archived: 1500 * time.Millisecond, IDs: 2 * time.Second, Pairs: 2 * time.Second,
+			Pending: time.Second, Retry: time.Second, Step: 3 * time.Second,
 		},
 	}
 	kinds := anything
@@ -404,32 +407,18 @@ func (f *fleet) replay(round int) {
 		f.t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	whole, err := wholeLog(ctx, tx)
+	news, err := logAfter(ctx, tx, f.replayed)
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.replayed += int64(len(news))
 	for _, h := range f.histories {
 		cat, err := h.loadCatalog(ctx, tx)
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		if d := h.replayedDifference(ctx, tx, cat, whole); d != "" {
+		if d := h.replayedDifference(ctx, tx, cat, h.replayed, news); d != "" {
 			f.t.Fatalf("seed %d, round %d: %s", h.seed, round, d)
-		}
-	}
-}
-
-// wholeLog reads the change log from the beginning.
-func wholeLog(ctx context.Context, q changes.Querier) (whole []changes.Change, err error) {
-	for {
-		list, err := changes.Read(ctx, q, int64(len(whole)), 1000)
-		if err != nil || len(list) == 0 {
-			return whole, err
-		}
-		for i := range list {
-			if whole = append(whole, list[i]); list[i].Seq != int64(len(whole)) {
-				return nil, fmt.Errorf("change %d stands in place %d", list[i].Seq, len(whole))
-			}
 		}
 	}
 }
@@ -437,7 +426,7 @@ func wholeLog(ctx context.Context, q changes.Querier) (whole []changes.Change, e
 // sameLog compares the log with what its reader has seen in the course of time.
 func (f *fleet) sameLog() {
 	f.t.Helper()
-	whole, err := wholeLog(f.t.Context(), f.pool)
+	whole, err := logAfter(f.t.Context(), f.pool, 0)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -37,9 +37,8 @@ func keyOf(row map[string]any, columns []string) string {
 	return strings.Join(parts, " ")
 }
 
-// newReplay applies the changes of a schema in order. Each must fit the state before it.
-func newReplay(cat *mirror.Catalog, schema string, list []changes.Change) (replay, string) {
-	r := replay{}
+// add applies the changes of a schema in order. Each must fit the state before it.
+func (r replay) add(cat *mirror.Catalog, schema string, list []changes.Change) (problem string) {
 	columns := keys(cat)
 	for _, t := range cat.Tables {
 		columns[t.Name] = []string{catalog.ID}
@@ -53,10 +52,10 @@ func newReplay(cat *mirror.Catalog, schema string, list []changes.Change) (repla
 			r[c.Table] = map[string]map[string]any{}
 		}
 		if problem := apply(r[c.Table], c, columns[c.Table]); problem != "" {
-			return nil, fmt.Sprintf("change %d (%s %s %d by %s): %s", c.Seq, c.Op, c.Table, c.RecordID, c.Source, problem)
+			return fmt.Sprintf("change %d (%s %s %d by %s): %s", c.Seq, c.Op, c.Table, c.RecordID, c.Source, problem)
 		}
 	}
-	return r, ""
+	return ""
 }
 
 func apply(rows map[string]map[string]any, c *changes.Change, columns []string) string {
@@ -128,30 +127,33 @@ func (w *world) replayDifference() string {
 	if err != nil {
 		return err.Error()
 	}
-	var all []changes.Change
-	for seq := int64(0); ; {
-		list, err := changes.Read(ctx, tx, seq, 1000)
-		if err != nil {
-			return err.Error()
-		}
-		if len(list) == 0 {
-			break
-		}
-		for i := range list {
-			if list[i].Seq != seq+1 {
-				return fmt.Sprintf("change %d follows %d", list[i].Seq, seq)
-			}
-			seq = list[i].Seq
-		}
-		all = append(all, list...)
+	all, err := logAfter(ctx, tx, 0)
+	if err != nil {
+		return err.Error()
 	}
-	return w.replayedDifference(ctx, tx, cat, all)
+	return w.replayedDifference(ctx, tx, cat, replay{}, all)
 }
 
-// replayedDifference compares the tables with what a list of changes, complete from the first, makes of empty ones.
-func (w *world) replayedDifference(ctx context.Context, tx pgx.Tx, cat *mirror.Catalog, list []changes.Change) string {
-	r, problem := newReplay(cat, w.in, list)
-	if problem != "" {
+// logAfter reads the change log from behind a number to its end. No number may be missing.
+func logAfter(ctx context.Context, q changes.Querier, seq int64) (list []changes.Change, err error) {
+	for {
+		more, err := changes.Read(ctx, q, seq, 1000)
+		if err != nil || len(more) == 0 {
+			return list, err
+		}
+		for i := range more {
+			if more[i].Seq != seq+1 {
+				return nil, fmt.Errorf("change %d follows %d", more[i].Seq, seq)
+			}
+			seq = more[i].Seq
+		}
+		list = append(list, more...)
+	}
+}
+
+// replayedDifference compares the tables with what r becomes by a list of changes, which begins where those in r end.
+func (w *world) replayedDifference(ctx context.Context, tx pgx.Tx, cat *mirror.Catalog, r replay, list []changes.Change) string {
+	if problem := r.add(cat, w.in, list); problem != "" {
 		return problem
 	}
 	for _, t := range cat.Tables {

@@ -6,8 +6,8 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 )
 
-// seenVersions is how many versions are remembered; a few dozen bytes each.
-const seenVersions = 200_000
+// DefaultRemember is how many versions are remembered.
+const DefaultRemember = 200_000
 
 // seen remembers which version of which record is stored, so that the overlap of polls costs no reads. It may forget,
 // and may have missed something: a version that is not in it is looked up in the table. It never knows more than the
@@ -16,9 +16,9 @@ type seen struct {
 	cache *ristretto.Cache[uint64, int64]
 }
 
-func newSeen() (*seen, error) {
+func newSeen(versions int) (*seen, error) {
 	cache, err := ristretto.NewCache(&ristretto.Config[uint64, int64]{
-		NumCounters: seenVersions * 10, MaxCost: seenVersions, BufferItems: 64, IgnoreInternalCost: true,
+		NumCounters: int64(versions) * 10, MaxCost: int64(versions), BufferItems: 64, IgnoreInternalCost: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create cache of versions: %w", err)
