@@ -340,6 +340,37 @@ func TestAWriteOfNothingWaitsForWhatIsSpilled(t *testing.T) {
 	}
 }
 
+func TestAWriterHearsOfRoomHoweverOftenThereIsNone(t *testing.T) {
+	t.Parallel()
+	for network, buffer := range map[string]int{"tcp": 1 << 20, "unix": 1} {
+		t.Run(network, func(t *testing.T) {
+			l := running(t)
+			a, b := pair(t, network)
+			if err := a.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(buffer); err != nil {
+				t.Fatal(err)
+			}
+			c := adopt(t, l, a)
+			for _, conn := range []net.Conn{b, c} {
+				if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			const size = 64 << 20
+			done := make(chan error, 1)
+			go func() { // ends at the deadline at the latest
+				_, err := c.Write(make([]byte, size))
+				done <- err
+			}()
+			if n, err := io.CopyN(io.Discard, b, size); err != nil {
+				t.Errorf("read %d bytes: %v", n, err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestADeadlineThatIsMovedReachesWhoWaits(t *testing.T) {
 	l := running(t)
 	_, b := pair(t, "tcp")
