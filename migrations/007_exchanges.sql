@@ -98,7 +98,6 @@ comment on function hubpg.performed(text, bigint[]) is
 -- As in 004, in a language whose plans outlive a transaction.
 create or replace function hubpg.write_flat(record jsonb, stamps text[]) returns jsonb
     language plpgsql immutable
-    set search_path = pg_catalog, pg_temp
 as $$
 declare
     flat jsonb := record - '{_overflow,_read_at,_unparsed,archived_at}'::text[];
@@ -110,5 +109,73 @@ begin
         flat := flat || jsonb_build_object('_unparsed', nullif((record -> '_unparsed') - stamps, '{}'));
     end if;
     return jsonb_strip_nulls(flat) - stamps;
+end
+$$;
+
+-- As in 004, with each row made JSON once.
+create or replace function hubpg.write_record_done() returns trigger
+    language plpgsql security definer
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC'
+as $$
+declare
+    step  text := hubpg.write_step(tg_table_schema, tg_table_name);
+    was   jsonb;
+    is_   jsonb;
+    names text[];
+    gone  timestamptz;
+begin
+    if step = 'rehearse' then
+        if tg_op = 'INSERT' then
+            is_ := jsonb_strip_nulls(to_jsonb(new) - '_read_at') || jsonb_build_object('_row', extract(epoch from new._read_at)::bigint);
+        elsif tg_op = 'DELETE' then
+            was := jsonb_strip_nulls(to_jsonb(old));
+        else
+            was := to_jsonb(old);
+            is_ := to_jsonb(new);
+            select array_agg(n.key) into names from jsonb_each(is_) n where n.value is distinct from was -> n.key;
+            select jsonb_object_agg(k, was -> k), jsonb_object_agg(k, is_ -> k) into was, is_
+            from unnest(names || '{id,archived_at}'::text[]) k
+            where was ? k;
+        end if;
+        insert into hubpg.write_capture (pid, schema_name, table_name, op, old_row, new_row)
+        values (pg_backend_pid(), tg_table_schema, tg_table_name, lower(tg_op), was, is_);
+        return null;
+    end if;
+    if tg_op = 'INSERT' then
+        if new._read_at = '-infinity' then
+            perform hubpg.write_changed_meanwhile(tg_table_schema, tg_table_name);
+        end if;
+        is_ := hubpg.write_flat(to_jsonb(new), tg_argv[1:]);
+        names := array(select jsonb_object_keys(is_ - '{id,created_at,updated_at}'::text[]));
+        insert into hubpg.write_changes (portal_id, schema_name, table_name, record_id, op, changed, after)
+        values (tg_argv[0]::bigint, tg_table_schema, tg_table_name, new.id, 'insert', names, is_);
+    elsif tg_op = 'UPDATE' then
+        was := hubpg.write_flat(to_jsonb(old), tg_argv[1:]);
+        is_ := hubpg.write_flat(to_jsonb(new), tg_argv[1:]);
+        insert into hubpg.write_changes (portal_id, schema_name, table_name, record_id, op, changed, before, after)
+        select tg_argv[0]::bigint, tg_table_schema, tg_table_name, new.id, 'update', array_agg(k order by k),
+               jsonb_object_agg(k, coalesce(was -> k, 'null')), jsonb_object_agg(k, coalesce(is_ -> k, 'null'))
+        from (select jsonb_object_keys(was) union select jsonb_object_keys(is_)) u(k)
+        where was -> k is distinct from is_ -> k and k not in ('id', 'created_at', 'updated_at')
+        having count(*) > 0;
+    else
+        insert into hubpg.write_changes (portal_id, schema_name, table_name, record_id, op, before)
+        values (tg_argv[0]::bigint, tg_table_schema, tg_table_name, old.id, 'delete', hubpg.write_flat(to_jsonb(old), tg_argv[1:]));
+        insert into hubpg.tombstones as t (portal_id, table_name, record_id, op, read_at)
+        select tg_argv[0]::bigint, tg_table_name, old.id, 'delete', (w.answer ->> 'read_at')::timestamptz
+        from hubpg.write_answers w
+        where w.pid = pg_backend_pid() and w.key = 'd' || tg_relid || ':' || old.id
+        on conflict (portal_id, table_name, record_id) do update
+        set op = excluded.op, read_at = greatest(t.read_at, excluded.read_at)
+        returning t.read_at into gone;
+        if to_jsonb(old) ? 'archived_at' then -- deletes are soft: the row stays
+            perform set_config('hubpg.applier', 'on', true);
+            execute format('insert into %I.%I select (jsonb_populate_record($1, $2)).*', tg_table_schema, tg_table_name)
+            using old, jsonb_build_object('archived_at', gone);
+            perform set_config('hubpg.applier', '', true);
+        end if;
+    end if;
+    return null;
 end
 $$;
