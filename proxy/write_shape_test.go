@@ -443,3 +443,43 @@ select 'end';
 	})
 	c.agree("contacts", "firstname")
 }
+
+// TestAnErrorIsToldBeforeTheRoundEnds holds that a client that has asked for answers without ending its round hears that
+// a write has failed, as Postgres would tell it.
+func TestAnErrorIsToldBeforeTheRoundEnds(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("early@example.com")
+	conn := c.session(nil)
+	exec(t, conn, "update contacts set firstname = 'Once' where id = $1", id) // later ones are begun ahead
+	for _, send := range [][]string{
+		{fmt.Sprintf("update contacts set hs_lead_status = 'nonsense' where id = %d", id)},
+		{"select 1/0", fmt.Sprintf("update contacts set firstname = 'Never' where id = %d", id)},
+	} {
+		pipe := conn.PgConn().StartPipeline(deadline(t))
+		for _, sql := range send {
+			pipe.SendQueryParams(sql, nil, nil, nil, nil)
+		}
+		pipe.SendFlushRequest()
+		if err := pipe.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := pipe.GetResults()
+		if reader, ok := r.(*pgconn.ResultReader); ok && err == nil {
+			_, err = reader.Close()
+		}
+		if _, ok := errors.AsType[*pgconn.PgError](err); !ok {
+			t.Errorf("%v: got %v", send, err)
+		}
+		if err := pipe.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		_ = pipe.Close() // it tells of the error again
+		if status := conn.PgConn().TxStatus(); status != 'I' {
+			t.Errorf("%v: status %c", send, status)
+		}
+	}
+	if got := c.hubspot("contacts", id, "firstname"); got != "Once" {
+		t.Errorf("HubSpot has %q", got)
+	}
+}
