@@ -27,7 +27,7 @@ func demo(t *testing.T, dir string, args ...string) *running {
 
 const readyWithin = 2 * time.Minute
 
-func connect(t *testing.T, url string) *pgx.Conn {
+func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {

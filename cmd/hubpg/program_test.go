@@ -54,7 +54,7 @@ type running struct {
 }
 
 // start runs a command in this process, in an environment of its own.
-func start(t *testing.T, env map[string]string, args ...string) *running {
+func start(t testing.TB, env map[string]string, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{interrupt: cancel, hangup: make(chan struct{}), done: make(chan int, 1)}
@@ -170,7 +170,7 @@ func TestHelpFitsAScreen(t *testing.T) {
 }
 
 // account serves a small simulated account.
-func account(t *testing.T) string {
+func account(t testing.TB) string {
 	t.Helper()
 	server := httptest.NewServer(sandbox.New(sandbox.Config{Seed: 1, Contacts: 20, Quiet: true}))
 	t.Cleanup(server.Close)
@@ -178,7 +178,7 @@ func account(t *testing.T) string {
 }
 
 // settings is an environment with which serve runs.
-func settings(t *testing.T) map[string]string {
+func settings(t testing.TB) map[string]string {
 	t.Helper()
 	return map[string]string{
 		"HUBPG_HUBSPOT_URL": account(t), "HUBPG_HUBSPOT_TOKEN": sandbox.DefaultToken, "HUBPG_HUBSPOT_SHARE": "1",

@@ -27,9 +27,12 @@ type served struct {
 }
 
 // serve starts the roles of a process. Its addresses are on ports that it chose.
-func serve(t *testing.T, cfg sandbox.Config, change map[string]string, args ...string) *served {
+func serve(t testing.TB, cfg sandbox.Config, change map[string]string, args ...string) *served {
 	t.Helper()
-	cfg.Seed, cfg.Contacts, cfg.Quiet = 1, 20, true
+	cfg.Seed, cfg.Quiet = 1, true
+	if cfg.Contacts == 0 {
+		cfg.Contacts = 20
+	}
 	account := sandbox.New(cfg)
 	server := httptest.NewServer(account)
 	t.Cleanup(server.Close)
@@ -42,7 +45,7 @@ func serve(t *testing.T, cfg sandbox.Config, change map[string]string, args ...s
 var servingLine = regexp.MustCompile(`msg=serving .*`)
 
 // addresses waits until the process serves and returns where.
-func (s *served) addresses(t *testing.T) (proxy, http string) {
+func (s *served) addresses(t testing.TB) (proxy, http string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if line := servingLine.FindString(s.stderr.String()); line != "" {
@@ -63,7 +66,7 @@ func attribute(line, name string) string {
 }
 
 // get asks the process's HTTP side.
-func get(t *testing.T, url string) (int, string) {
+func get(t testing.TB, url string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -82,7 +85,7 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 // ready waits until /readyz says so and returns the state of the tables.
-func ready(t *testing.T, url string) map[string]status.Table {
+func ready(t testing.TB, url string) map[string]status.Table {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		code, body := get(t, url+"/readyz")
