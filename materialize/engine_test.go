@@ -151,6 +151,8 @@ add constraint degraded_by_a_lane check (table_name <> 'deals' or (phase = 'degr
 		}
 		return ""
 	})
+	_, err = w.pool.Exec(t.Context(), `alter table hubpg.objects drop constraint degraded_by_a_lane`)
+	w.must(err)
 	w.hub.WithholdScopes()
 	w.awaitLive(30*time.Second, "deals")
 	w.awaitEqual(20 * time.Second)
