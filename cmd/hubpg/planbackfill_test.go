@@ -16,7 +16,8 @@ import (
 )
 
 // turnstile counts what a backfill costs as HubSpot sees it. Listings without properties are those of the sweep of ids, or
-// the first half of reading a wide table, whose second half is a batch.
+// the first half of reading the wide table, companies, whose second half is a batch; batches of others are those of lanes that
+// begin when a table is full, before the last one is.
 type turnstile struct {
 	account              http.Handler
 	pages, batches, ends atomic.Int64
@@ -26,7 +27,7 @@ func (m *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, "/crm/associations/") && strings.HasSuffix(path, "/batch/read"):
 		m.ends.Add(1)
-	case strings.HasPrefix(path, "/crm/objects/") && strings.HasSuffix(path, "/batch/read"):
+	case strings.HasPrefix(path, "/crm/objects/") && strings.HasSuffix(path, "/companies/batch/read"):
 		m.batches.Add(1)
 	case strings.HasPrefix(path, "/crm/objects/") && r.Method == http.MethodGet && r.URL.Query().Has("properties") && !r.URL.Query().Has("archived"):
 		m.pages.Add(1)
