@@ -376,6 +376,45 @@ func TestAPipelineThatWaitsIsStillOneTransaction(t *testing.T) {
 	}
 }
 
+// A statement may be prepared before the setting is given its value and bound after it, all in one round.
+func TestASettingInTheMiddleOfARoundCountsForWhatIsBoundAfterIt(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t, nil).keep()
+	id := k.contact("ada@example.com")
+	conn := k.session(nil)
+	exec(t, conn, "set hubpg.max_staleness = ''")
+	k.age()
+	k.rename(id, "renamed")
+	p := conn.PgConn().StartPipeline(deadline(t))
+	p.SendPrepare("s", fmt.Sprint("select firstname from contacts where id = ", id), nil)
+	p.SendQueryParams("set hubpg.max_staleness = '0'", nil, nil, nil, nil)
+	p.SendQueryPrepared("s", nil, nil, nil)
+	if err := p.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	var name string
+	for range 4 {
+		results, err := p.GetResults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, ok := results.(*pgconn.ResultReader); ok {
+			for r.NextRow() {
+				name = string(r.Values()[0])
+			}
+			if _, err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if name != "renamed" {
+		t.Errorf("read %q", name)
+	}
+}
+
 func TestAStatementThatCannotBeFreshFailsWithTheReason(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t, func(c *proxy.Config) { c.Limits.FreshWithin = 300 * time.Millisecond }) // nobody keeps the tables

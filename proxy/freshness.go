@@ -109,6 +109,11 @@ func (f *freshness) await(ctx context.Context, w *wish, within time.Duration) er
 	case <-timer.C:
 	}
 	f.leave(wa)
+	select {
+	case err := <-wa.done: // just in time
+		return err
+	default:
+	}
 	if wa.last == nil {
 		return errors.New("the tables could not be looked up in time")
 	}

@@ -32,7 +32,7 @@ type vigil struct {
 	prepared map[string][]sqlstmt.Name
 	beyond   bool           // more was prepared than is remembered
 	unnamed  []sqlstmt.Name // likewise, of the statement without a name
-	awaited  []sqlstmt.Name // what the last Parse of the present round has waited for
+	awaited  []sqlstmt.Name // what the Parse just before has waited for
 }
 
 func newVigil(v *session) *vigil {
@@ -68,7 +68,9 @@ func (g *vigil) claims(message []byte) bool {
 		return g.parse(scope, string(name), text)
 	case 'B':
 		names, known := g.bound(body)
-		return g.wary && (!g.met() || !known || len(names) > 0 && !g.hasAwaited(names))
+		awaited := g.hasAwaited(names)
+		g.awaited = nil // what is bound next may come after a change of the setting
+		return g.wary && (!g.met() || !known || len(names) > 0 && !awaited)
 	case 'C':
 		if len(body) > 0 && body[0] == 'S' {
 			name, _, _ := pgwire.CutString(body[1:])
@@ -92,6 +94,7 @@ func (g *vigil) query(scope *scope, text []byte) bool {
 }
 
 func (g *vigil) parse(scope *scope, name string, text []byte) bool {
+	g.awaited = nil
 	wary := g.heeds(scope, text)
 	var names []sqlstmt.Name
 	if wary || name != "" && scope.readable.mayName(text) {
