@@ -71,3 +71,26 @@ func TestTableHoldsWhatItsVerifiedInstantSays(t *testing.T) {
 		return behind()
 	})
 }
+
+// A session that asks for a fresh table ends the rest of the lane that reads it. What the lane then verifies is the instant
+// at which it began to look, each time anew, however it walks over the table.
+func TestATableThatIsWishedForIsReadAnewEachTime(t *testing.T) {
+	t.Parallel()
+	w := surfaced(t, sandbox.Config{Contacts: 60}, func(c *materialize.Config) {
+		c.Pace.Lookups, c.Pace.Pairs, c.Pace.Schema = time.Hour, time.Hour, time.Hour
+	})
+	tables := append(surfaceTables(), "contacts", "contacts_companies", "owners")
+	w.awaitLive(120*time.Second, tables...)
+	for range 2 {
+		for _, table := range tables {
+			asked := time.Now()
+			eventually(t, 30*time.Second, func() string {
+				if s := w.status(table); s.VerifiedAt == nil || !s.VerifiedAt.After(asked) {
+					w.exec(`select hubpg.hasten('hubspot', $1)`, table)
+					return fmt.Sprintf("%s was asked for at %s and is verified to %v", table, asked, s.VerifiedAt)
+				}
+				return ""
+			})
+		}
+	}
+}

@@ -57,7 +57,11 @@ func (s *step) memberships(ctx context.Context) (time.Duration, error) {
 		size += max(lists[i].Size(), 0)
 	}
 	if p.Began.IsZero() || !p.Ended.IsZero() {
-		full := time.Since(p.FullAt) > pace.Pairs
+		full, err := s.hastened(ctx, p.FullAt)
+		if err != nil {
+			return 0, err
+		}
+		full = full || time.Since(p.FullAt) > pace.Pairs
 		p = memberPosition{Began: time.Now(), Full: full, FullAt: p.FullAt, Of: size}
 		if full {
 			p.FullAt = p.Began
@@ -73,7 +77,7 @@ func (s *step) memberships(ctx context.Context) (time.Duration, error) {
 		id, more := w.next()
 		if !more {
 			began := p.Began
-			p.List, p.rest = 0, restAfter(began)
+			p.List, p.Began, p.rest = 0, time.Time{}, restAfter(began)
 			m := move{cursor: c, position: &p, live: true, verified: began, expected: size}
 			return p.wait(pace.Lookups), s.commit(ctx, s.args.Table, m, nil)
 		}

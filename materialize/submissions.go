@@ -52,7 +52,11 @@ func (s *step) submissions(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if p.Began.IsZero() || !p.Ended.IsZero() {
-		full := time.Since(p.FullAt) > pace.Pairs
+		full, err := s.hastened(ctx, p.FullAt)
+		if err != nil {
+			return 0, err
+		}
+		full = full || time.Since(p.FullAt) > pace.Pairs
 		p = submissionPosition{Began: time.Now(), Full: full, FullAt: p.FullAt}
 		if full {
 			p.FullAt = p.Began
@@ -72,7 +76,7 @@ func (s *step) submissions(ctx context.Context) (time.Duration, error) {
 		form, more := w.next()
 		if !more {
 			began := p.Began
-			p.Form, p.rest = "", restAfter(began)
+			p.Form, p.Began, p.rest = "", time.Time{}, restAfter(began)
 			return p.wait(pace.Lookups), s.commit(ctx, s.args.Table, move{cursor: c, position: &p, live: true, verified: began}, nil)
 		}
 		if err := w.page(ctx, form); err != nil {
