@@ -36,11 +36,15 @@ func (s *step) calculated(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if c.revision == 0 { // a backfill has just done this
-		p.rest = restAfter(time.Now())
-		return pace.Calculated, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
+		if again, err := s.hastened(ctx, time.Time{}); err != nil {
+			return 0, err
+		} else if !again {
+			p.rest = restAfter(time.Now())
+			return pace.Calculated, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
+		}
 	}
-	if wait := p.wait(pace.Calculated); wait > 0 {
-		return wait, nil
+	if wait, err := s.sweepWait(ctx, p.rest, pace.Calculated); err != nil || wait > 0 {
+		return wait, err
 	}
 	if p.Began.IsZero() || !p.Ended.IsZero() {
 		p = calculatedPosition{Began: time.Now()}

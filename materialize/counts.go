@@ -133,14 +133,16 @@ where portal_id = $1 and table_name = $2`, s.args.Portal, s.args.Table, began).S
 	return again, nil
 }
 
+// wakeLane lets a lane that sleeps take its next step now.
+const wakeLane = `
+update hubpg.river_job
+set state = 'available', scheduled_at = now()
+where kind = $1 and state in ('available', 'scheduled') and scheduled_at > now() and args @> $2`
+
 // wake lets lanes that sleep take their next step now.
 func (e *Engine) wake(ctx context.Context, lanes ...laneArgs) error {
 	for _, a := range lanes {
-		_, err := e.cfg.Pool.Exec(ctx, `
-update hubpg.river_job
-set state = 'available', scheduled_at = now()
-where kind = $1 and state in ('available', 'scheduled') and scheduled_at > now() and args @> $2`, laneKind, a)
-		if err != nil {
+		if _, err := e.cfg.Pool.Exec(ctx, wakeLane, laneKind, a); err != nil {
 			return fmt.Errorf("wake %s of %s: %w", a.Lane, a.Table, err)
 		}
 	}

@@ -51,7 +51,9 @@ func resync(ctx context.Context, cfg VerifyConfig, table string) (*ResyncReport,
 		report.Read, err = v.resyncPair(ctx, cat.Pairs[pair])
 	case table == mirror.ListMemberships, table == mirror.FormSubmissions:
 		r := &TableReport{}
-		err = v.lookup(ctx, cat, table, r)
+		if err = v.lookup(ctx, cat, table, r); err == nil {
+			err = v.mendDoubts(ctx)
+		}
 		report.Read = r.HubSpotRows
 	default:
 		report.Read, err = v.resyncLookup(ctx, cat, table)

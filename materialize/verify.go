@@ -30,6 +30,7 @@ type VerifyConfig struct {
 	PortalID int64
 	Tables   []string      // names; empty for all
 	Settle   time.Duration // pause before rows that differ are read again; 0 means 2 s
+	Patience time.Duration // how long lanes that are waited for may stand still; 0 means 3 min
 	Keep     int           // differences per table to keep in the report; 0 means 100
 
 	// Sample compares the values of so many records per table, chosen at random, instead of all; ids are compared
@@ -67,6 +68,7 @@ type TableReport struct {
 	Extra       int64 // the table has them, HubSpot does not
 	Different   int64 // both have them, with other values
 	Pending     int64 // changed in HubSpot so lately that the table does not claim to have them yet; no difference
+	Late        int64 // differed, and were as HubSpot has them once the lanes had looked; no difference
 	Repaired    int64 // rows that are as HubSpot has them since
 	Differences []Difference
 	Err         error // why the table could not be compared to the end; everything else is then unknown
@@ -110,9 +112,16 @@ func (t *TableReport) add(keep int, list ...Difference) {
 }
 
 // Verify compares tables with HubSpot: which rows there are, and every value of every row. Rows that seem to differ are
-// read again from both sides before they are called different, and a row that changed in HubSpot after the instant up
-// to which its table is verified is pending, not different. A table that cannot be compared has the reason in its
-// report and does not stop the others. Verify changes nothing
+// read again from both sides before they are called different.
+//
+// What changes in HubSpot reaches a table by lanes of which some come by rarely, so that a difference may merely be late.
+// HubSpot's own instants decide where it gives them: a record modified, archived or merged after the instant up to which
+// the lane in charge has looked is pending, one before it is different. Of everything else nobody says since when it
+// has been so (erased records, associations, members of lists, calculated values): there the lanes are asked to look, and
+// what differs as before when they have looked at everything is different. When no process keeps the account there
+// is nobody to wait for, and everything that differs is.
+//
+// A table that cannot be compared has the reason in its report and does not stop the others. Verify changes nothing by itself
 // unless it is told to repair.
 func Verify(ctx context.Context, cfg VerifyConfig) (*Report, error) {
 	v, cat, err := newVerifier(ctx, cfg)
@@ -120,49 +129,57 @@ func Verify(ctx context.Context, cfg VerifyConfig) (*Report, error) {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	report := &Report{Began: time.Now()}
-	record := func(t *TableReport, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	for _, c := range v.comparisons(cat) {
+		r := &TableReport{Table: c.table}
+		if r.Err = c.compare(ctx, r); ctx.Err() != nil {
+			return nil, fmt.Errorf("verify %s: %w", c.table, context.Cause(ctx))
 		}
-		t.Err = err
-		if v.repair != nil {
-			t.Repaired, v.repair.changed = v.repair.changed, 0
-		}
-		report.Tables = append(report.Tables, *t)
-		return nil
+		v.noteRepaired(r)
+		report.Tables = append(report.Tables, *r)
 	}
-	for _, t := range cat.Tables {
-		if v.wanted(t.Name) {
-			r := &TableReport{Table: t.Name}
-			if err := record(r, v.object(ctx, t, r)); err != nil {
-				return nil, fmt.Errorf("verify %s: %w", t.Name, err)
-			}
-		}
-	}
-	for _, p := range cat.Pairs {
-		if v.wanted(p.Name) {
-			r := &TableReport{Table: p.Name}
-			if err := record(r, v.pair(ctx, p, r)); err != nil {
-				return nil, fmt.Errorf("verify %s: %w", p.Name, err)
-			}
-		}
-	}
-	for _, l := range mirror.Lookups() {
-		if v.wanted(l.Name) && slices.Contains(v.have, l.Name) {
-			r := &TableReport{Table: l.Name}
-			if err := record(r, v.lookup(ctx, cat, l.Name, r)); err != nil {
-				return nil, fmt.Errorf("verify %s: %w", l.Name, err)
-			}
-		}
-	}
-	if v.wanted(mirror.Merges) && slices.Contains(v.have, mirror.Merges) {
-		r := &TableReport{Table: mirror.Merges}
-		if err := record(r, v.merges(ctx, cat, r)); err != nil {
-			return nil, fmt.Errorf("verify %s: %w", mirror.Merges, err)
-		}
+	if err := v.decide(ctx, report); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
 	}
 	report.Ended = time.Now()
 	return report, nil
+}
+
+// comparison is what has to be done for one table.
+type comparison struct {
+	table   string
+	compare func(ctx context.Context, r *TableReport) error
+}
+
+// comparisons lists what is to be compared.
+func (v *verifier) comparisons(cat *mirror.Catalog) (list []comparison) {
+	add := func(table string, compare func(ctx context.Context, r *TableReport) error) {
+		if v.wanted(table) {
+			list = append(list, comparison{table, compare})
+		}
+	}
+	for _, t := range cat.Tables {
+		add(t.Name, func(ctx context.Context, r *TableReport) error { return v.object(ctx, t, r) })
+	}
+	for _, p := range cat.Pairs {
+		add(p.Name, func(ctx context.Context, r *TableReport) error { return v.pair(ctx, p, r) })
+	}
+	for _, l := range mirror.Lookups() {
+		if slices.Contains(v.have, l.Name) {
+			add(l.Name, func(ctx context.Context, r *TableReport) error { return v.lookup(ctx, cat, l.Name, r) })
+		}
+	}
+	if slices.Contains(v.have, mirror.Merges) {
+		add(mirror.Merges, func(ctx context.Context, r *TableReport) error { return v.merges(ctx, cat, r) })
+	}
+	return list
+}
+
+// noteRepaired adds what has been repaired since the last call to the table's report.
+func (v *verifier) noteRepaired(r *TableReport) {
+	if v.repair != nil {
+		r.Repaired += v.repair.changed
+		v.repair.changed = 0
+	}
 }
 
 // newVerifier fills in what the configuration leaves open.
@@ -172,6 +189,9 @@ func newVerifier(ctx context.Context, cfg VerifyConfig) (*verifier, *mirror.Cata
 	}
 	if cfg.Settle == 0 {
 		cfg.Settle = defaultVerifySettle
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = defaultVerifyPatience
 	}
 	if cfg.Keep == 0 {
 		cfg.Keep = defaultVerifyKeep
@@ -202,6 +222,7 @@ type verifier struct {
 	have   []string           // all tables that are mirrored
 	live   map[string][]int64 // ids that HubSpot has, by table, in ascending order
 	repair *repairs           // nil when nothing is to be changed
+	doubts []doubtful         // what waits for the lanes
 }
 
 func (v *verifier) wanted(table string) bool {
@@ -238,8 +259,10 @@ func (e *UnknownTableError) Error() string { return "table " + e.Name + " is not
 func (e *UnknownTableError) Hint() string { return "hubpg status lists the tables that are" }
 
 // settle waits before rows are read again.
-func (v *verifier) settle(ctx context.Context) error {
-	pause := time.NewTimer(v.Settle)
+func (v *verifier) settle(ctx context.Context) error { return v.pauseFor(ctx, v.Settle) }
+
+func (v *verifier) pauseFor(ctx context.Context, d time.Duration) error {
+	pause := time.NewTimer(d)
 	defer pause.Stop()
 	select {
 	case <-ctx.Done():

@@ -51,35 +51,73 @@ func (v *verifier) scopes(ctx context.Context, name string) ([]string, error) {
 
 // lookupScope compares one scope, and once more when it differs.
 func (v *verifier) lookupScope(ctx context.Context, cat *mirror.Catalog, name, scope string, r *TableReport) error {
-	for round := 1; ; round++ {
-		snapshot := &mirror.Snapshot{Schema: v.schema, Table: name, Scope: scope, ReadAt: time.Now()}
-		var err error
-		if snapshot.Rows, err = v.lookupRows(ctx, cat, scope, name); err != nil {
-			return err
+	snapshot, found, err := v.compareScope(ctx, cat, name, scope)
+	for round := 1; err == nil && len(found) > 0 && round < verifyRounds; round++ {
+		if err = v.settle(ctx); err == nil {
+			snapshot, found, err = v.compareScope(ctx, cat, name, scope)
 		}
-		var list []changes.Change
-		err = v.inSnapshot(ctx, func(tx pgx.Tx) (err error) {
-			list, err = mirror.Compare(ctx, tx, snapshot)
-			return err
-		})
+	}
+	if err != nil {
+		return err
+	}
+	r.HubSpotRows += int64(len(snapshot.Rows))
+	if len(found) == 0 {
+		return nil
+	}
+	v.doubt(doubtful{r, v.lookupDetectors(name), func(ctx context.Context, looked bool) error {
+		snapshot, again, err := v.compareScope(ctx, cat, name, scope)
 		if err != nil {
 			return err
 		}
-		if len(list) == 0 || round == verifyRounds {
-			r.HubSpotRows += int64(len(snapshot.Rows))
-			for _, c := range list {
-				r.add(v.Keep, verifyLookup(c))
-			}
-			if v.repair == nil || len(list) == 0 {
-				return nil
-			}
-			snapshot.Source = changes.Repair
-			return v.repair.apply(ctx, func(tx pgx.Tx) (mirror.Result, error) { return v.repair.applier.Replace(ctx, tx, snapshot) })
+		r.judgeRows(v.Keep, found, again, looked)
+		if v.repair == nil || len(again) == 0 {
+			return nil
 		}
-		if err := v.settle(ctx); err != nil {
-			return err
-		}
+		snapshot.Source = changes.Repair
+		return v.repair.apply(ctx, func(tx pgx.Tx) (mirror.Result, error) { return v.repair.applier.Replace(ctx, tx, snapshot) })
+	}})
+	return nil
+}
+
+// lookupDetectors is the lane that reads a lookup table.
+func (v *verifier) lookupDetectors(name string) []laneArgs {
+	if slices.Contains(ownLookups(), name) {
+		return []laneArgs{{v.PortalID, name, LaneLookup}}
 	}
+	return []laneArgs{{v.PortalID, name, LaneSchema}}
+}
+
+// judgeRows is judge for rows of a lookup table, each of which is one difference.
+func (t *TableReport) judgeRows(keep int, before, after []Difference, looked bool) {
+	t.Late += int64(max(len(before)-len(after), 0))
+	for _, d := range after {
+		t.judge(keep, before, []Difference{d}, looked)
+	}
+}
+
+// compareScope compares one scope with what HubSpot has now.
+func (v *verifier) compareScope(ctx context.Context, cat *mirror.Catalog, name, scope string) (*mirror.Snapshot, []Difference, error) {
+	s := &mirror.Snapshot{Schema: v.schema, Table: name, Scope: scope, ReadAt: time.Now()}
+	var err error
+	if s.Rows, err = v.lookupRows(ctx, cat, scope, name); err != nil {
+		return nil, nil, err
+	}
+	list, err := v.rowsDiffer(ctx, s)
+	return s, list, err
+}
+
+// rowsDiffer returns the rows of a lookup table that are not those of a snapshot.
+func (v *verifier) rowsDiffer(ctx context.Context, s *mirror.Snapshot) ([]Difference, error) {
+	var list []changes.Change
+	err := v.inSnapshot(ctx, func(tx pgx.Tx) (err error) {
+		list, err = mirror.Compare(ctx, tx, s)
+		return err
+	})
+	differ := make([]Difference, len(list))
+	for i := range list {
+		differ[i] = verifyLookup(list[i])
+	}
+	return differ, err
 }
 
 // verifyLookup turns what would have to be done into what differs.

@@ -3,7 +3,6 @@ package materialize
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -46,28 +45,91 @@ func (v *verifier) object(ctx context.Context, t *catalog.Table, r *TableReport)
 		return err
 	}
 	r.HubSpotRows = int64(len(live))
+	v.live[t.Name] = live
 	extra, missing, err := o.unlisted(ctx, live)
 	if err != nil {
 		return err
 	}
 	suspects = slices.Concat(suspects, extra, missing)
+	var open []verifyFound
 	for round := 0; len(suspects) > 0 && round < verifyRounds; round++ {
 		if err := v.settle(ctx); err != nil {
 			return err
 		}
-		if suspects, err = o.again(ctx, suspects); err != nil {
+		found, err := o.again(ctx, suspects)
+		if err != nil {
 			return err
 		}
+		suspects, open = nil, open[:0]
+		for _, f := range found {
+			if f.certain() {
+				o.count(f.id, f.differences)
+				continue
+			}
+			suspects, open = append(suspects, f.id), append(open, f)
+		}
 	}
-	r.Pending = int64(len(suspects))
-	v.live[t.Name] = live
-	if v.repair == nil {
+	open = slices.DeleteFunc(open, func(f verifyFound) bool {
+		if f.late() {
+			r.Pending++
+		}
+		return f.late()
+	})
+	if len(open) > 0 {
+		v.doubt(doubtful{r, o.detectors(open), func(ctx context.Context, looked bool) error { return o.decide(ctx, open, looked) }})
+	}
+	return o.mend(ctx)
+}
+
+// detectors are the lanes that find what HubSpot does not date.
+func (o *verifyObject) detectors(open []verifyFound) []laneArgs {
+	lanes := []laneArgs{{o.PortalID, o.table.Name, LaneIDs}, {o.PortalID, o.table.Name, LaneArchived}}
+	if slices.ContainsFunc(open, func(f verifyFound) bool {
+		return slices.ContainsFunc(f.differences, func(d Difference) bool { return d.Kind == ValueDiffer })
+	}) {
+		lanes = append(lanes, laneArgs{o.PortalID, o.table.Name, LaneCalculated})
+	}
+	return lanes
+}
+
+// decide compares what was in doubt.
+func (o *verifyObject) decide(ctx context.Context, open []verifyFound, looked bool) error {
+	before := make(map[int64][]Difference, len(open))
+	for _, f := range open {
+		before[f.id] = f.differences
+	}
+	o.broken = nil
+	found, err := o.again(ctx, slices.Collect(maps.Keys(before)))
+	if err != nil {
+		return err
+	}
+	o.report.Late += int64(len(open) - len(found))
+	for _, f := range found {
+		switch {
+		case f.late():
+			o.report.Pending++
+		case o.report.judge(o.Keep, before[f.id], f.differences, looked):
+			o.broken = append(o.broken, f.id)
+		}
+	}
+	return o.mend(ctx)
+}
+
+func (o *verifyObject) count(id int64, list []Difference) {
+	o.report.add(o.Keep, list...)
+	o.broken = append(o.broken, id)
+}
+
+// mend repairs what has been reported, if it is to be.
+func (o *verifyObject) mend(ctx context.Context) error {
+	if o.repair == nil {
 		return nil
 	}
-	if t, err = v.repair.records(ctx, t, o.broken); err != nil {
+	t, err := o.repair.records(ctx, o.table, o.broken)
+	if err != nil {
 		return fmt.Errorf("repair: %w", err)
 	}
-	return v.repair.applier.Recount(ctx, v.Pool, t)
+	return o.repair.applier.Recount(ctx, o.Pool, t)
 }
 
 // sample lists all ids and compares the values of some records.
@@ -88,7 +150,7 @@ func (o *verifyObject) sample(ctx context.Context) (live, suspects []int64, err 
 		if err != nil {
 			return nil, nil, err
 		}
-		found, _, err := o.compare(ctx, result.Records, result.ReadAt)
+		found, err := o.compare(ctx, result.Records, result.ReadAt)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -137,7 +199,7 @@ func (o *verifyObject) walk(ctx context.Context) (live, suspects []int64, err er
 			records, readAt = result.Records, result.ReadAt
 			suspects = slices.Concat(suspects, result.Missing, result.Unanswered)
 		}
-		found, _, err := o.compare(ctx, records, readAt)
+		found, err := o.compare(ctx, records, readAt)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -185,75 +247,136 @@ func (o *verifyObject) unlisted(ctx context.Context, live []int64) (extra, missi
 	return extra, missing, nil
 }
 
-// again reads suspects from both sides once more. What differs now, and should not, goes into the report; what may still
-// be under way is returned.
-func (o *verifyObject) again(ctx context.Context, suspects []int64) (open []int64, err error) {
+// again reads suspects from both sides once more and returns those that still differ.
+func (o *verifyObject) again(ctx context.Context, suspects []int64) (list []verifyFound, err error) {
 	slices.Sort(suspects)
 	for ids := range slices.Chunk(slices.Compact(suspects), hubapi.MaxPage) {
 		result, err := o.Client.BatchRead(ctx, o.table.Path, ids, o.projection)
 		if err != nil {
 			return nil, err
 		}
-		found, verified, err := o.compare(ctx, result.Records, result.ReadAt)
+		found, err := o.compare(ctx, result.Records, result.ReadAt)
 		if err != nil {
 			return nil, err
 		}
-		modified := make(map[int64]time.Time, len(result.Records))
-		for i := range result.Records {
-			modified[result.Records[i].ID] = result.Records[i].UpdatedAt
+		// A record that others became is compared for its own sake only where it was asked for.
+		list = append(list, slices.DeleteFunc(found, func(f verifyFound) bool { return !slices.Contains(ids, f.id) })...)
+		for _, id := range result.Unanswered {
+			list = append(list, verifyFound{id: id, unanswered: true})
 		}
-		for _, f := range found {
-			if f.newer || modified[f.id].After(verified) {
-				open = append(open, f.id)
-				continue
-			}
-			o.report.add(o.Keep, f.differences...)
-			o.broken = append(o.broken, f.id)
-		}
-		open = append(open, result.Unanswered...)
-		gone := slices.Clone(result.Missing)
-		for old := range result.Moved {
-			gone = append(gone, old)
-		}
-		still, err := o.stored(ctx, gone)
+		extra, err := o.extra(ctx, result)
 		if err != nil {
 			return nil, err
 		}
-		for _, id := range still {
-			o.report.add(o.Keep, Difference{Kind: RowExtra, ID: id})
-			o.broken = append(o.broken, id)
-		}
+		list = append(list, extra...)
 	}
-	return open, nil
-}
-
-// stored returns those of ids that are in the table.
-func (o *verifyObject) stored(ctx context.Context, ids []int64) ([]int64, error) {
-	table := pgx.Identifier{o.table.Schema, o.table.Name}.Sanitize()
-	rows, err := o.Pool.Query(ctx, "select t.id from "+table+" t where t.id = any($1) and "+mirror.Live(o.table)+" order by t.id", append([]int64{}, ids...))
-	if err != nil {
-		return nil, fmt.Errorf("look for rows: %w", err)
+	if list, err = o.claimed(ctx, list); err != nil {
+		return nil, err
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
-		return nil, fmt.Errorf("look for rows: %w", err)
+	unbumped := map[string]bool{}
+	for _, c := range o.columns {
+		unbumped[c.Name] = c.Calculated || c.ReadOnly
+	}
+	for i := range list {
+		f := &list[i]
+		f.undated = f.undated || !slices.ContainsFunc(f.differences, func(d Difference) bool {
+			return d.Kind != ValueDiffer || !unbumped[d.Column]
+		})
 	}
 	return list, nil
 }
 
-// verifyFound is a record that is not stored as HubSpot showed it.
-type verifyFound struct {
-	id          int64
-	newer       bool // the stored row was read after the record was
-	differences []Difference
+// extra returns the rows of records that HubSpot does not have under their ids any more.
+func (o *verifyObject) extra(ctx context.Context, result *hubapi.BatchResult) ([]verifyFound, error) {
+	gone := slices.Concat(result.Missing, slices.Collect(maps.Keys(result.Moved)))
+	if len(gone) == 0 {
+		return nil, nil
+	}
+	claims, still, err := o.stored(ctx, gone)
+	if err != nil || len(still) == 0 {
+		return nil, err
+	}
+	binned := map[int64]time.Time{}
+	asked := slices.DeleteFunc(slices.Clone(still), func(id int64) bool { _, moved := result.Moved[id]; return moved })
+	if len(asked) > 0 {
+		bin, err := o.Client.BatchReadArchived(ctx, o.table.Path, asked, hubapi.NewProjection(nil))
+		if err != nil {
+			return nil, err
+		}
+		for i := range bin.Records {
+			binned[bin.Records[i].ID] = bin.Records[i].ArchivedAt
+		}
+	}
+	list := make([]verifyFound, 0, len(still))
+	for _, id := range still {
+		f := verifyFound{id: id, claims: claims, archived: binned[id], differences: []Difference{{Kind: RowExtra, ID: id}}}
+		for i := range result.Records {
+			if r := &result.Records[i]; r.ID == result.Moved[id] {
+				f.modified = r.UpdatedAt
+			}
+		}
+		list = append(list, f)
+	}
+	return list, nil
 }
 
-// compare holds records against the stored rows and returns those that differ, and the instant up to which the table
-// claims to be true. Values are compared by Postgres, as the types that they have there.
-func (o *verifyObject) compare(ctx context.Context, records []hubapi.Record, readAt time.Time) (found []verifyFound, verified time.Time, err error) {
+// claimed leaves out values of columns for which the table claims nothing at the moment: they are being filled, or
+// HubSpot's definition has been changed, archived or restored since the schema lane looked.
+func (o *verifyObject) claimed(ctx context.Context, list []verifyFound) ([]verifyFound, error) {
+	if !slices.ContainsFunc(list, func(f verifyFound) bool {
+		return slices.ContainsFunc(f.differences, func(d Difference) bool { return d.Kind == ValueDiffer })
+	}) {
+		return list, nil
+	}
+	properties, err := o.Client.ListProperties(ctx, o.table.Path, false)
+	if err != nil {
+		return nil, err
+	}
+	cat, err := mirror.Load(ctx, o.Pool, o.PortalID)
+	if err != nil {
+		return nil, err
+	}
+	claims := map[string]bool{catalog.Unparsed: true}
+	if t := cat.Named(o.table.Name); t != nil {
+		for _, c := range t.Readable() {
+			claims[c.Name] = c.Filled && slices.ContainsFunc(properties, func(p hubapi.Property) bool {
+				return p.Name == c.Property && (c.ChangedAt.IsZero() || !p.UpdatedAt.After(c.ChangedAt))
+			})
+		}
+	}
+	for i := range list {
+		f := &list[i]
+		f.differences = slices.DeleteFunc(f.differences, func(d Difference) bool { return d.Kind == ValueDiffer && !claims[d.Column] })
+	}
+	return slices.DeleteFunc(list, func(f verifyFound) bool { return len(f.differences) == 0 && !f.unanswered }), nil
+}
+
+// stored returns those of ids that are in the table, and what the table claims then.
+func (o *verifyObject) stored(ctx context.Context, ids []int64) (claims claims, list []int64, err error) {
+	table := pgx.Identifier{o.table.Schema, o.table.Name}.Sanitize()
+	err = o.inSnapshot(ctx, func(tx pgx.Tx) error {
+		if claims, err = o.claims(ctx, tx, o.table.Name); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, "select t.id from "+table+" t where t.id = any($1) and "+mirror.Live(o.table)+" order by t.id", ids)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return err
+	})
+	if err != nil {
+		return claims, nil, fmt.Errorf("look for rows: %w", err)
+	}
+	return claims, list, nil
+}
+
+// compare holds records against the stored rows and returns those that differ. Values are compared by Postgres, as the
+// types that they have there.
+func (o *verifyObject) compare(ctx context.Context, records []hubapi.Record, readAt time.Time) (found []verifyFound, err error) {
 	rows, err := json.Marshal(o.render(records))
 	if err != nil {
-		return nil, verified, fmt.Errorf("render records: %w", err)
+		return nil, fmt.Errorf("render records: %w", err)
 	}
 	names := make([]string, 0, len(o.columns)+1)
 	calculated := make(map[string]bool)
@@ -262,15 +385,21 @@ func (o *verifyObject) compare(ctx context.Context, records []hubapi.Record, rea
 		calculated[c.Name] = c.Calculated
 	}
 	names = append(names, catalog.Unparsed)
+	modified := make(map[int64]time.Time, len(records))
+	for i := range records {
+		modified[records[i].ID] = records[i].UpdatedAt
+	}
 	err = o.inSnapshot(ctx, func(tx pgx.Tx) error {
 		found = nil
-		if verified, err = o.verified(ctx, tx, o.table.Name); err != nil {
+		claims, err := o.claims(ctx, tx, o.table.Name)
+		if err != nil {
 			return err
 		}
 		list, err := tx.Query(ctx, `
-select h.id, t.id is not null, coalesce(t._read_at > $2, false), d.name, d.theirs::text, d.ours::text
+select h.id, t.id is not null, coalesce(t._read_at > $2, false), g.record_id is not null, d.name, d.theirs::text, d.ours::text
 from jsonb_to_recordset($1) as h(id bigint, v jsonb)
 left join `+pgx.Identifier{o.table.Schema, o.table.Name}.Sanitize()+` t on t.id = h.id and `+mirror.Live(o.table)+`
+left join hubpg.tombstones g on g.portal_id = $4 and g.table_name = $5 and g.record_id = h.id
 left join lateral (
   select (to_jsonb(t) - array['_overflow', '_unparsed']) || coalesce(t._overflow, '{}') || jsonb_build_object('_unparsed',
          (select jsonb_object_agg(key, value) from jsonb_each(t._unparsed) where key = any($3))) as row
@@ -281,16 +410,16 @@ left join lateral (
   where nullif(h.v -> n, 'null') is distinct from nullif(s.row -> n, 'null')
 ) d on t.id is not null
 where t.id is null or d.name is not null
-order by h.id, d.name`, rows, readAt.UTC().Truncate(time.Microsecond), names)
+order by h.id, d.name`, rows, readAt.UTC().Truncate(time.Microsecond), names, o.PortalID, o.table.Name)
 		if err != nil {
 			return err
 		}
 		var id int64
-		var exists, newer bool
+		var exists, newer, buried bool
 		var column, theirs, ours *string
-		_, err = pgx.ForEachRow(list, []any{&id, &exists, &newer, &column, &theirs, &ours}, func() error {
+		_, err = pgx.ForEachRow(list, []any{&id, &exists, &newer, &buried, &column, &theirs, &ours}, func() error {
 			if len(found) == 0 || found[len(found)-1].id != id {
-				found = append(found, verifyFound{id: id, newer: newer})
+				found = append(found, verifyFound{id: id, claims: claims, modified: modified[id], newer: newer, undated: buried})
 			}
 			f := &found[len(found)-1]
 			if !exists {
@@ -310,54 +439,7 @@ order by h.id, d.name`, rows, readAt.UTC().Truncate(time.Microsecond), names)
 		return err
 	})
 	if err != nil {
-		return nil, verified, fmt.Errorf("compare rows: %w", err)
+		return nil, fmt.Errorf("compare rows: %w", err)
 	}
-	return found, verified, nil
-}
-
-// verified returns the instant up to which a table claims to be true. A table that claims nothing yet is held to
-// everything.
-func (v *verifier) verified(ctx context.Context, tx pgx.Tx, table string) (time.Time, error) {
-	var at *time.Time
-	err := tx.QueryRow(ctx, "select verified_at from hubpg.objects where portal_id = $1 and table_name = $2", v.PortalID, table).Scan(&at)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return time.Time{}, errors.New("the table was removed meanwhile")
-	case err != nil:
-		return time.Time{}, err
-	case at == nil:
-		return time.Now().AddDate(1, 0, 0), nil
-	}
-	return *at, nil
-}
-
-// verifyRow is a record as it should be stored.
-type verifyRow struct {
-	ID     int64                      `json:"id"`
-	Values map[string]json.RawMessage `json:"v"`
-}
-
-// render turns records into the rows that they should be, values without those that are NULL.
-func (o *verifyObject) render(records []hubapi.Record) []verifyRow {
-	rows := make([]verifyRow, len(records))
-	for i := range records {
-		row := verifyRow{ID: records[i].ID, Values: map[string]json.RawMessage{}}
-		unparsed := map[string]json.RawMessage{}
-		for slot, c := range o.columns {
-			raw := records[i].Values[slot]
-			if len(raw) == 0 {
-				continue
-			}
-			if text, ok := c.Kind.AppendJSON(nil, raw); ok {
-				row.Values[c.Name] = text
-			} else {
-				unparsed[c.Name], _ = catalog.Text.AppendJSON(nil, raw)
-			}
-		}
-		if len(unparsed) > 0 {
-			row.Values[catalog.Unparsed], _ = json.Marshal(unparsed) // made of valid JSON
-		}
-		rows[i] = row
-	}
-	return rows
+	return found, nil
 }

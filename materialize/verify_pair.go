@@ -31,7 +31,7 @@ func (v *verifier) pair(ctx context.Context, p *catalog.Pair, r *TableReport) er
 	if v.Sample > 0 {
 		ids = choose(ids, v.Sample)
 	}
-	var suspects, broken []int64
+	open := map[int64][]Difference{}
 	for chunk := range slices.Chunk(ids, hubapi.MaxAssociationInputs) {
 		found, counts, err := v.compareEdges(ctx, p, chunk)
 		if err != nil {
@@ -39,39 +39,67 @@ func (v *verifier) pair(ctx context.Context, p *catalog.Pair, r *TableReport) er
 		}
 		r.HubSpotRows += counts[0]
 		r.StoredRows += counts[1]
-		suspects = append(suspects, slices.Collect(maps.Keys(found))...)
+		maps.Copy(open, found)
 		v.Progress(p.Name, r.HubSpotRows)
 	}
-	for round := 1; len(suspects) > 0; round++ {
+	for round := 0; len(open) > 0 && round < verifyRounds; round++ {
 		if err := v.settle(ctx); err != nil {
 			return err
 		}
-		slices.Sort(suspects)
-		var open []int64
-		for chunk := range slices.Chunk(suspects, hubapi.MaxAssociationInputs) {
-			found, _, err := v.compareEdges(ctx, p, chunk)
-			if err != nil {
-				return err
-			}
-			due, err := v.due(ctx, p, found)
-			if err != nil {
-				return err
-			}
-			for _, a := range slices.Sorted(maps.Keys(found)) {
-				switch {
-				case round < verifyRounds:
-					open = append(open, a)
-				case due[a]:
-					r.Pending++
-				default:
-					for _, d := range found[a] {
-						r.add(v.Keep, d)
-					}
-					broken = append(broken, a)
-				}
-			}
+		if open, err = v.edgesAgain(ctx, p, open); err != nil {
+			return err
 		}
-		suspects = open
+	}
+	due, err := v.due(ctx, p, open)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(open, func(a int64, _ []Difference) bool { return due[a] })
+	r.Pending += int64(len(due))
+	if len(open) == 0 {
+		return nil
+	}
+	lanes, err := v.edgeDetectors(ctx, p, open)
+	if err != nil {
+		return err
+	}
+	v.doubt(doubtful{r, lanes, func(ctx context.Context, looked bool) error { return v.decideEdges(ctx, p, r, open, looked) }})
+	return nil
+}
+
+// edgeDetectors are the lanes that find changed associations: that of the pair, and those that find records of A that
+// are gone, where only associations know of them.
+func (v *verifier) edgeDetectors(ctx context.Context, p *catalog.Pair, open map[int64][]Difference) ([]laneArgs, error) {
+	lanes := []laneArgs{{v.PortalID, p.Name, LanePairs}}
+	known, err := mirror.Known(ctx, v.Pool, p.A, slices.Collect(maps.Keys(open)))
+	if err != nil {
+		return nil, err
+	}
+	if len(known) < len(open) {
+		lanes = append(lanes, laneArgs{v.PortalID, p.A.Name, LaneIDs}, laneArgs{v.PortalID, p.A.Name, LaneArchived})
+	}
+	return lanes, nil
+}
+
+// decideEdges compares what was in doubt, by record of A.
+func (v *verifier) decideEdges(ctx context.Context, p *catalog.Pair, r *TableReport, before map[int64][]Difference, looked bool) error {
+	found, err := v.edgesAgain(ctx, p, before)
+	if err != nil {
+		return err
+	}
+	due, err := v.due(ctx, p, found)
+	if err != nil {
+		return err
+	}
+	r.Late += int64(len(before) - len(found))
+	var broken []int64
+	for _, a := range slices.Sorted(maps.Keys(found)) {
+		switch {
+		case due[a]:
+			r.Pending++
+		case r.judge(v.Keep, before[a], found[a], looked):
+			broken = append(broken, a)
+		}
 	}
 	if v.repair == nil {
 		return nil
@@ -87,6 +115,19 @@ func (v *verifier) pair(ctx context.Context, p *catalog.Pair, r *TableReport) er
 		}
 	}
 	return nil
+}
+
+// edgesAgain compares the associations of some records of A once more.
+func (v *verifier) edgesAgain(ctx context.Context, p *catalog.Pair, open map[int64][]Difference) (map[int64][]Difference, error) {
+	again := map[int64][]Difference{}
+	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(open)), hubapi.MaxAssociationInputs) {
+		found, _, err := v.compareEdges(ctx, p, chunk)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(again, found)
+	}
+	return again, nil
 }
 
 // ends returns the records of A to ask about: those that HubSpot has, and those that the table has associations of.

@@ -50,37 +50,42 @@ func (v *verifier) members(ctx context.Context, r *TableReport) error {
 
 // membersOf compares one list, and once more when it differs.
 func (v *verifier) membersOf(ctx context.Context, id int64, list *hubapi.Segment, r *TableReport) error {
-	for round := 1; ; round++ {
-		shown, differing, found, err := v.compareMembers(ctx, id, list)
+	shown, _, found, err := v.compareMembers(ctx, id)
+	for round := 1; err == nil && len(found) > 0 && round < verifyRounds; round++ {
+		if err = v.settle(ctx); err == nil {
+			shown, _, found, err = v.compareMembers(ctx, id)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.HubSpotRows += shown
+	if len(found) == 0 {
+		return nil
+	}
+	v.doubt(doubtful{r, v.lookupDetectors(mirror.ListMemberships), func(ctx context.Context, looked bool) error {
+		_, differing, again, err := v.compareMembers(ctx, id)
 		if err != nil {
-			return err
+			return fmt.Errorf("list %d: %w", id, err)
 		}
-		if len(found) > 0 && round < verifyRounds {
-			if err := v.settle(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		r.HubSpotRows += shown
-		for _, c := range found {
-			r.add(v.Keep, verifyLookup(c))
-		}
-		if v.repair == nil {
-			return nil
-		}
+		r.judgeRows(v.Keep, found, again, looked)
 		for _, s := range differing {
+			if v.repair == nil {
+				break
+			}
 			if err := v.repairMembers(ctx, list, s); err != nil {
 				return err
 			}
 		}
 		return nil
-	}
+	}})
+	return nil
 }
 
 // compareMembers walks over a list and returns how many members HubSpot showed, the pages that the table is not like,
 // and the differences.
-func (v *verifier) compareMembers(ctx context.Context, id int64, list *hubapi.Segment) (
-	shown int64, differing []*mirror.Snapshot, found []changes.Change, err error,
+func (v *verifier) compareMembers(ctx context.Context, id int64) (
+	shown int64, differing []*mirror.Snapshot, found []Difference, err error,
 ) {
 	from, after := int64(math.MinInt64+1), ""
 	for {
@@ -89,7 +94,7 @@ func (v *verifier) compareMembers(ctx context.Context, id int64, list *hubapi.Se
 			Range: &mirror.Range{After: from, UpTo: math.MaxInt64},
 		}
 		page, err := v.Client.ListMembers(ctx, id, after)
-		if nowhere(err) && list == nil {
+		if nowhere(err) {
 			page, err = &hubapi.MemberPage{}, nil // the list has gone, and so should its members
 		}
 		if err != nil {
@@ -104,11 +109,7 @@ func (v *verifier) compareMembers(ctx context.Context, id int64, list *hubapi.Se
 		} else if page.After != "" {
 			s.Range.UpTo = from
 		}
-		var list []changes.Change
-		err = v.inSnapshot(ctx, func(tx pgx.Tx) (err error) {
-			list, err = mirror.Compare(ctx, tx, s)
-			return err
-		})
+		list, err := v.rowsDiffer(ctx, s)
 		if err != nil {
 			return 0, nil, nil, err
 		}
@@ -191,52 +192,67 @@ type submissionKey struct {
 
 // submissionsTo compares one form, and once more when it differs.
 func (v *verifier) submissionsTo(ctx context.Context, form string, exists bool, r *TableReport) error {
-	for round := 1; ; round++ {
-		theirs := map[submissionKey]bool{}
-		err := v.walkSubmissions(ctx, form, exists, func(b *mirror.SubmissionBatch) error {
-			for i := range b.Rows {
-				theirs[submissionKey{b.Rows[i].SubmittedAt.UnixMilli(), b.Rows[i].Digest()}] = true
-			}
-			return nil
-		})
+	shown, found, err := v.compareSubmissions(ctx, form)
+	for round := 1; err == nil && len(found) > 0 && round < verifyRounds; round++ {
+		if err = v.settle(ctx); err == nil {
+			shown, found, err = v.compareSubmissions(ctx, form)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.HubSpotRows += int64(shown)
+	if len(found) == 0 {
+		return nil
+	}
+	v.doubt(doubtful{r, v.lookupDetectors(mirror.FormSubmissions), func(ctx context.Context, looked bool) error {
+		_, again, err := v.compareSubmissions(ctx, form)
 		if err != nil {
-			return err
+			return fmt.Errorf("form %s: %w", form, err)
 		}
-		ours, err := v.storedSubmissions(ctx, form)
-		if err != nil {
-			return err
-		}
-		var found []Difference
-		for key := range theirs {
-			if !ours[key] {
-				found = append(found, Difference{Kind: RowMissing, HubSpot: key.text(form), Stored: "null"})
-			}
-		}
-		for key := range ours {
-			if !theirs[key] {
-				found = append(found, Difference{Kind: RowExtra, HubSpot: "null", Stored: key.text(form)})
-			}
-		}
-		if len(found) > 0 && round < verifyRounds {
-			if err := v.settle(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		r.HubSpotRows += int64(len(theirs))
-		r.add(v.Keep, found...)
-		if v.repair == nil || len(found) == 0 {
+		r.judgeRows(v.Keep, found, again, looked)
+		if v.repair == nil || len(again) == 0 {
 			return nil
 		}
 		return v.repairSubmissions(ctx, form, exists)
+	}})
+	return nil
+}
+
+// compareSubmissions reads a form from both sides, and returns how many submissions HubSpot showed and which differ.
+func (v *verifier) compareSubmissions(ctx context.Context, form string) (shown int, found []Difference, err error) {
+	theirs := map[submissionKey]bool{}
+	err = v.walkSubmissions(ctx, form, false, func(b *mirror.SubmissionBatch) error {
+		for i := range b.Rows {
+			theirs[submissionKey{b.Rows[i].SubmittedAt.UnixMilli(), b.Rows[i].Digest()}] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, nil, err
 	}
+	ours, err := v.storedSubmissions(ctx, form)
+	if err != nil {
+		return 0, nil, err
+	}
+	for key := range theirs {
+		if !ours[key] {
+			found = append(found, Difference{Kind: RowMissing, HubSpot: key.text(form), Stored: "null"})
+		}
+	}
+	for key := range ours {
+		if !theirs[key] {
+			found = append(found, Difference{Kind: RowExtra, HubSpot: "null", Stored: key.text(form)})
+		}
+	}
+	return len(theirs), found, nil
 }
 
 func (k submissionKey) text(form string) string {
 	return fmt.Sprintf(`{"form_id":%q,"submitted_at":%q,"digest":%q}`, form, time.UnixMilli(k.at).UTC().Format(time.RFC3339Nano), k.digest)
 }
 
-// walkSubmissions reads all submissions to a form.
+// walkSubmissions reads all submissions to a form. One that HubSpot does not know has none, unless it is said to exist.
 func (v *verifier) walkSubmissions(ctx context.Context, form string, exists bool, each func(*mirror.SubmissionBatch) error) error {
 	for after := ""; ; {
 		page, err := v.Client.ListSubmissions(ctx, form, after)

@@ -27,8 +27,9 @@ func (p *Program) verifyCommand() *cobra.Command {
 		Use:   "verify [TABLE...]",
 		Short: "Compare every row with HubSpot",
 		Long: "Read every record of the account and compare counts and values with the tables. What HubSpot changed too\n" +
-			"lately to be in the tables is no difference. Exit status 1 if anything differed. The calls it makes come out\n" +
-			"of the same quota as those of serve. With --repair, rows that differ are read again and stored.",
+			"lately to be in the tables is no difference: where HubSpot does not say when it did, the running serve is asked\n" +
+			"to look, and only what differs then counts. Exit status 1 if anything differed. The calls it makes come out of\n" +
+			"the same quota as those of serve. With --repair, rows that differ are read again and stored.",
 		Example: "  hubpg verify --config hubpg.yaml\n  hubpg verify contacts deals --json\n  hubpg verify contacts --sample 1000 --repair",
 	}
 	loader := config.NewLoader(cmd.Flags(), "hubspot.", "database.", "schema", "log.level")
@@ -145,15 +146,19 @@ func printReport(w io.Writer, r *materialize.Report) error {
 	if !r.Equal() {
 		verdict = fmt.Sprintf("%d tables differ", bad)
 	}
-	var repaired int64
+	var repaired, late, pending int64
 	for i := range r.Tables {
-		repaired += r.Tables[i].Repaired
+		t := &r.Tables[i]
+		repaired, late, pending = repaired+t.Repaired, late+t.Late, pending+t.Pending
 	}
 	if repaired > 0 {
 		verdict += fmt.Sprintf(", %d rows repaired", repaired)
 	}
-	_, err := fmt.Fprintf(w, "%s: %d tables, %d rows compared in %s\n",
-		verdict, len(r.Tables), rows, r.Ended.Sub(r.Began).Round(100*time.Millisecond))
+	if _, err := fmt.Fprintf(w, "%s: %d tables, %d rows compared in %s\n",
+		verdict, len(r.Tables), rows, r.Ended.Sub(r.Began).Round(100*time.Millisecond)); err != nil || late+pending == 0 {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "no differences: %d rows that came meanwhile, %d that HubSpot has changed too lately\n", late, pending)
 	return err
 }
 
@@ -206,6 +211,7 @@ func reportJSON(r *materialize.Report) any {
 		Extra       int64        `json:"extra"`
 		Different   int64        `json:"different"`
 		Pending     int64        `json:"pending"`
+		Late        int64        `json:"late"`
 		Repaired    int64        `json:"repaired,omitempty"`
 		Problem     string       `json:"problem,omitempty"`
 		Differences []difference `json:"differences,omitempty"`
@@ -215,7 +221,7 @@ func reportJSON(r *materialize.Report) any {
 		t := &r.Tables[i]
 		out := table{
 			Table: t.Table, HubSpotRows: t.HubSpotRows, StoredRows: t.StoredRows, Missing: t.Missing, Extra: t.Extra,
-			Different: t.Different, Pending: t.Pending, Repaired: t.Repaired, Problem: problem(t.Err),
+			Different: t.Different, Pending: t.Pending, Late: t.Late, Repaired: t.Repaired, Problem: problem(t.Err),
 		}
 		for _, d := range t.Differences {
 			out.Differences = append(out.Differences, difference{string(d.Kind), d.ID, d.Column, d.HubSpot, d.Stored, d.Calculated})
