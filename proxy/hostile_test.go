@@ -36,41 +36,26 @@ func startupVersion(version uint32, parameters ...string) []byte {
 
 func TestMalformedStartupsAreRefusedWithoutHarm(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil, nil)
+	r := newRig(t, nil, func(c *proxy.Config) { c.Limits.LoginTimeout = 2 * patience }) // what hangs is seen to hang
 	witness := r.connect()
 	ssl := []byte{0, 0, 0, 8, 4, 210, 22, 47}
 	gss := []byte{0, 0, 0, 8, 4, 210, 22, 48}
-	cases := map[string][]byte{
-		"http":                 []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
-		"zero length":          {0, 0, 0, 0, 0, 3, 0, 0},
-		"negative length":      {0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0},
-		"a gigabyte":           {0x40, 0, 0, 0, 0, 3, 0, 0},
-		"one over the cap":     {0, 0, 0x27, 0x11, 0, 3, 0, 0},
-		"protocol 2":           {0, 0, 0, 8, 0, 2, 0, 0},
-		"no terminator":        {0, 0, 0, 13, 0, 3, 0, 0, 'u', 's', 'e', 'r', 0},
-		"name without value":   {0, 0, 0, 10, 0, 3, 0, 0, 'u', 0},
-		"after terminator":     append([]byte{0, 0, 0, 11, 0, 3, 0, 0}, 0, 'x', 0),
-		"ssl twice":            append(append([]byte{}, ssl...), ssl...),
-		"gss twice":            append(append([]byte{}, gss...), gss...),
-		"long ssl":             {0, 0, 0, 9, 4, 210, 22, 47, 0},
-		"short cancel":         {0, 0, 0, 12, 4, 210, 22, 46, 0, 0, 0, 1},
-		"cancel of nobody":     {0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 1, 2, 3, 4},
-		"cancel with huge key": append([]byte{0, 0, 1, 13, 4, 210, 22, 46, 0, 0, 0, 1}, make([]byte, 257)...),
-		"no user":              startup("database", r.db.Name),
-	}
-	for name, packet := range cases {
+	for name, packet := range map[string][]byte{
+		"protocol 2": {0, 0, 0, 8, 0, 2, 0, 0},
+		"ssl twice":  append(append([]byte{}, ssl...), ssl...),
+		"gss twice":  append(append([]byte{}, gss...), gss...),
+		"long ssl":   {0, 0, 0, 9, 4, 210, 22, 47, 0},
+		"long gss":   {0, 0, 0, 9, 4, 210, 22, 48, 0},
+	} {
 		conn := r.dial()
 		if _, err := conn.Write(packet); err != nil {
 			t.Errorf("%s: write: %v", name, err)
 		}
 		got, err := io.ReadAll(conn)
-		if errors.Is(err, io.ErrNoProgress) || isTimeout(err) {
+		if isTimeout(err) {
 			t.Errorf("%s: the connection was left open", name)
 		}
-		if bytes.Contains(got, []byte("server_version")) {
-			t.Errorf("%s: a session was begun", name)
-		}
-		if !strings.HasPrefix(name, "cancel") && !bytes.Contains(got, []byte("SFATAL")) && !bytes.Contains(got, []byte("FATAL")) && !isReset(err) && !strings.HasPrefix(name, "short") {
+		if !bytes.Contains(got, []byte("SFATAL")) {
 			t.Errorf("%s: no error was given: %q, %v", name, got, err)
 		}
 	}
@@ -82,11 +67,6 @@ func TestMalformedStartupsAreRefusedWithoutHarm(t *testing.T) {
 func isTimeout(err error) bool {
 	n, ok := errors.AsType[net.Error](err)
 	return ok && n.Timeout()
-}
-
-func isReset(err error) bool {
-	_, ok := errors.AsType[*net.OpError](err)
-	return ok && !isTimeout(err)
 }
 
 func TestNewerProtocolsAreNegotiated(t *testing.T) {

@@ -2,13 +2,15 @@ package pgwire
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
-// MaxStartup is the largest start-up packet that is read; the same cap as Postgres's.
-const MaxStartup = 10000
+// MaxStartup is the largest start-up packet that is read; the same cap as Postgres's, which leaves out the length word.
+const MaxStartup = 4 + 10000
 
 // MaxCancelKey is the longest cancel key of protocol 3.2.
 const MaxCancelKey = 256
@@ -24,6 +26,10 @@ const (
 	sslCode    = 80877103
 	gssCode    = 80877104
 )
+
+// ErrCancelRequest marks a cancel request of a wrong length. Like any other cancel request it is owed no answer: libpq
+// takes one for a failure of its own.
+var ErrCancelRequest = errors.New("malformed cancel request")
 
 // StartupKind says what the first packet of a connection asks for.
 type StartupKind uint8
@@ -62,19 +68,20 @@ func (s *Startup) Parameter(name string) string {
 // ReadStartup reads one packet of the start-up phase from src and not a byte more, so that a TLS handshake may
 // follow on the same stream.
 func ReadStartup(src io.Reader) (*Startup, error) {
-	var head [8]byte
+	var head [4]byte
 	if _, err := io.ReadFull(src, head[:]); err != nil {
 		return nil, err
 	}
-	length := binary.BigEndian.Uint32(head[:4])
+	// Judged before another byte is awaited: who claims less than a code may never send it.
+	length := binary.BigEndian.Uint32(head[:])
 	if length < 8 || length > MaxStartup {
 		return nil, fmt.Errorf("%w: start-up packet claims %d bytes", ErrFraming, length)
 	}
-	body := make([]byte, length-8)
-	if _, err := io.ReadFull(src, body); err != nil {
+	packet := make([]byte, length-4)
+	if _, err := io.ReadFull(src, packet); err != nil {
 		return nil, fmt.Errorf("read start-up packet: %w", err)
 	}
-	return parseStartup(binary.BigEndian.Uint32(head[4:]), body)
+	return parseStartup(binary.BigEndian.Uint32(packet), packet[4:])
 }
 
 func parseStartup(code uint32, body []byte) (*Startup, error) {
@@ -89,7 +96,7 @@ func parseStartup(code uint32, body []byte) (*Startup, error) {
 		return &Startup{Kind: StartGSS}, nil
 	case cancelCode:
 		if len(body) < 8 || len(body) > 4+MaxCancelKey {
-			return nil, fmt.Errorf("%w: cancel request of %d bytes", ErrFraming, len(body))
+			return nil, fmt.Errorf("%w: %d bytes", ErrCancelRequest, len(body))
 		}
 		return &Startup{Kind: StartCancel, PID: binary.BigEndian.Uint32(body), Key: body[4:]}, nil
 	}
@@ -115,7 +122,7 @@ func parseParameters(s *Startup, body []byte) (*Startup, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: start-up parameter without a value", ErrFraming)
 		}
-		if len(name) > 5 && name[:5] == "_pq_." {
+		if strings.HasPrefix(name, "_pq_.") {
 			s.Extensions = append(s.Extensions, name)
 		} else {
 			s.Parameters = append(s.Parameters, Parameter{Name: name, Value: value})
