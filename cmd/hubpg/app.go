@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/oauth2"
 	"golang.org/x/sync/errgroup"
@@ -67,8 +66,7 @@ type tuning struct {
 	pace  materialize.Pace // of the lanes
 }
 
-// newApp checks the configuration, opens the sockets, brings the database's schema up to date and asks HubSpot whose
-// token it is. An App that is not going to run must be closed.
+// newApp checks the configuration, opens the sockets, sees to the database's schema and asks HubSpot whose token it is. An App that is not going to run must be closed.
 func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuning) (_ *App, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -87,10 +85,8 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuni
 	if a.pool, err = openPool(ctx, cfg); err != nil {
 		return nil, err
 	}
-	if cfg.Role.Materializes() {
-		if err := migrate(ctx, a.pool); err != nil {
-			return nil, err
-		}
+	if err := a.prepareSchema(ctx); err != nil {
+		return nil, err
 	}
 	a.metrics = telemetry.New(version(), telemetry.Sources{
 		Proxy: a.proxyStats, Quota: a.quotaStats, Tables: a.tableStats, Feeds: a.feedStats, Webhooks: a.webhookStats,
@@ -228,6 +224,18 @@ func openPool(ctx context.Context, cfg *config.Config) (*pgxpool.Pool, error) {
 	return p, nil
 }
 
+// prepareSchema brings schema hubpg up to date, or waits until a process that may do so has: a proxy leaves the schema
+// to others, and processes that are started together come up in any order.
+func (a *App) prepareSchema(ctx context.Context) error {
+	if a.cfg.Role.Materializes() {
+		return migrate(ctx, a.pool)
+	}
+	return migrations.Await(ctx, a.pool, func(missing string) {
+		a.log.Warn("waiting for the database", slog.String("reason", missing),
+			slog.String("hint", "start hubpg serve of this version with another role than proxy against it"))
+	})
+}
+
 // migrate brings schema hubpg up to date on a connection of its own.
 func migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig.Copy())
@@ -309,9 +317,6 @@ func (a *App) client(ctx context.Context) (*hubapi.Client, hubapi.Account, error
 // know the account yet: tables that are there are worth serving, and the lanes keep trying.
 func (a *App) account(ctx context.Context) (account hubapi.Account, tokens oauth2.TokenSource, err error) {
 	known, zone, err := a.knownAccount(ctx)
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42P01" { // a proxy leaves the schema to others
-		return account, nil, fail(err, "start hubpg serve with another role than proxy against this database first", "%s", status.ErrNoSchema)
-	}
 	if err != nil {
 		return account, nil, err
 	}

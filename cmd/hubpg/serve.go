@@ -47,7 +47,7 @@ func (p *Program) serve(ctx context.Context, c *config.Config) error {
 	p.reload.Store(&idle) // a hangup from now on is no reason to end
 	app, err := newApp(ctx, c, log, tuning{drain: drainTimeout})
 	if err != nil {
-		return err
+		return endOf(ctx, err)
 	}
 	defer app.Close()
 	reload := app.Reload

@@ -172,9 +172,33 @@ func TestRolesRunApartOverOneDatabase(t *testing.T) {
 	expect(t, listener, id)
 }
 
-func TestAProxyBeforeTheFirstMaterializerIsToldWhatIsMissing(t *testing.T) {
+func TestAProxyBeforeTheFirstMaterializerSaysWhatIsMissingAndWaits(t *testing.T) {
 	t.Parallel()
-	run(t, settings(t), "serve", "--role", "proxy").wants(t, exitFailed, "holds no hubpg schema")
+	for _, token := range []string{sandbox.DefaultToken, ""} {
+		change := map[string]string{"HUBPG_HUBSPOT_TOKEN": token}
+		impatient := serve(t, sandbox.Config{}, change, "--role", "proxy")
+		impatient.said(t, "holds no hubpg schema", 1)
+		impatient.interrupt()
+		if r := impatient.wait(t, time.Minute); r.status != exitDone {
+			t.Errorf("interrupted while it waited: %+v", r)
+		}
+		relay := serve(t, sandbox.Config{}, change, "--role", "proxy")
+		relay.said(t, "holds no hubpg schema", 1)
+		materializer := serve(t, sandbox.Config{}, map[string]string{
+			"HUBPG_DATABASE_URL": relay.env["HUBPG_DATABASE_URL"], "HUBPG_HUBSPOT_URL": relay.env["HUBPG_HUBSPOT_URL"],
+		}, "--role", "materialize")
+		proxyAddress, web := relay.addresses(t)
+		ready(t, web)
+		listener := connect(t, proxied(relay.env["HUBPG_DATABASE_URL"], proxyAddress))
+		if _, err := listener.Exec(t.Context(), "listen hubspot_contacts"); err != nil {
+			t.Error(err)
+		}
+		lines := strings.Split(strings.TrimSpace(relay.stderr.String()), "\n")
+		if len(lines) != 2 || !strings.Contains(lines[0], "another role than proxy") || !strings.Contains(lines[1], "msg=serving") {
+			t.Errorf("token %q: the log says\n%s", token, relay.stderr.String())
+		}
+		materializer.interrupt()
+	}
 }
 
 func TestMissingScopeDegradesItsTableOnly(t *testing.T) {
