@@ -66,7 +66,8 @@ type tuning struct {
 	pace  materialize.Pace // of the lanes
 }
 
-// newApp checks the configuration, opens the sockets, sees to the database's schema and asks HubSpot whose token it is. An App that is not going to run must be closed.
+// newApp checks the configuration, opens the sockets, sees to the database's schema and asks HubSpot whose token it is.
+// An App that is not going to run must be closed.
 func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuning) (_ *App, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
