@@ -69,14 +69,17 @@ func TestAKilledProxyLeavesNothingUnresolved(t *testing.T) {
 	m.dies = true
 	kill := m.spawn()
 	m.play(func(r *rand.Rand, done <-chan struct{}) {
+		var start time.Duration // of the last one: on a busy machine each lives longer, or no client would get anywhere
 		for {
 			select {
 			case <-done:
 				return
-			case <-time.After(time.Duration(200+r.IntN(1500)) * time.Millisecond):
+			case <-time.After(start + time.Duration(200+r.IntN(1500))*time.Millisecond):
 			}
+			begun := time.Now()
 			kill()
 			kill = m.spawn()
+			start = time.Since(begun)
 		}
 	})
 	m.verify()
