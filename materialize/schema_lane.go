@@ -394,10 +394,15 @@ func (s *step) replace(ctx context.Context, table, scope string, readAt time.Tim
 	if !s.e.doubts.of(table) {
 		s.e.succeeded(ctx, shown, 0, false, 0)
 	}
+	snapshot := &mirror.Snapshot{
+		Schema: s.e.cfg.Schema, Table: table, Scope: scope, Rows: rows, ReadAt: readAt, Source: changes.Schema,
+	}
+	if same, err := s.e.applier.Unchanged(ctx, s.e.cfg.Pool, snapshot); same || err != nil {
+		return err
+	}
 	return s.commit(ctx, table, move{}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
-		return s.e.applier.Replace(ctx, tx, &mirror.Snapshot{
-			Schema: s.e.cfg.Schema, Table: table, Scope: scope, Rows: rows, ReadAt: readAt, Source: changes.Schema, Quiet: quiet,
-		})
+		snapshot.Quiet = quiet
+		return s.e.applier.Replace(ctx, tx, snapshot)
 	})
 }
 

@@ -207,6 +207,58 @@ func TestLookupsAreReplacedWhole(t *testing.T) {
 	}
 }
 
+func TestALookupIsRecognizedAsWhatWasStoredLast(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t)
+	if err := m.mapper.EnsureLookups(t.Context(), m.pool); err != nil {
+		t.Fatal(err)
+	}
+	pipeline := func(readAt int, table string, labels ...string) *mirror.Snapshot {
+		s := &mirror.Snapshot{Schema: "hubspot", Table: "pipelines", Scope: table, ReadAt: at(readAt), Source: changes.Schema}
+		for _, label := range labels {
+			s.Rows = append(s.Rows, mirror.Pipeline{ObjectTable: table, ID: label, Label: label})
+		}
+		return s
+	}
+	replace := func(s *mirror.Snapshot) mirror.Result {
+		t.Helper()
+		return m.in(func(tx pgx.Tx) (mirror.Result, error) { return m.applier.Replace(t.Context(), tx, s) })
+	}
+	unchanged := func(s *mirror.Snapshot, want bool) {
+		t.Helper()
+		if got, err := m.applier.Unchanged(t.Context(), m.pool, s); got != want || err != nil {
+			t.Errorf("%s as read at %s is unchanged: %t, %v", s.Scope, s.ReadAt, got, err)
+		}
+	}
+	unchanged(pipeline(1, "deals"), false) // never read
+	replace(pipeline(1, "deals", "A", "B"))
+	replace(pipeline(1, "tickets", "A"))
+	unchanged(pipeline(2, "deals", "A"), false)
+	unchanged(pipeline(2, "deals"), false)
+	unchanged(pipeline(4, "deals", "A", "B"), true)
+	if res := replace(pipeline(3, "deals", "C")); res.Stale != 1 {
+		t.Errorf("what was read before the unchanged was: %+v", res)
+	}
+	unchanged(pipeline(5, "deals", "A", "B"), true)
+	replace(pipeline(6, "deals", "C")) // by another worker
+	unchanged(pipeline(7, "deals", "A", "B"), false)
+	unchanged(pipeline(7, "deals", "C"), true)
+	unchanged(pipeline(6, "deals", "C"), true) // and late
+	if res := replace(pipeline(7, "deals", "A")); res.Stale != 1 {
+		t.Errorf("a late answer that said the same made the table older: %+v", res)
+	}
+
+	for _, sql := range []string{"drop table hubspot.pipelines", "delete from hubpg.objects where table_name = 'pipelines'"} {
+		if _, err := m.pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.mapper.EnsureLookups(t.Context(), m.pool); err != nil {
+		t.Fatal(err)
+	}
+	unchanged(pipeline(8, "deals", "C"), false)
+}
+
 func TestLookupSnapshotsThatDoNotFitAreRefused(t *testing.T) {
 	t.Parallel()
 	m := newMirrored(t)

@@ -106,5 +106,9 @@ insert into hubpg.objects (portal_id, table_name, kind, object_type, path, singu
 values ($1, $2, 'lookup', $2, '', '')`, m.c.PortalID, l.Name); err != nil {
 		return err
 	}
+	// What was read into a table of that name, which somebody has removed, is not in this one.
+	if _, err := tx.Exec(ctx, "delete from hubpg.lookup_reads where portal_id = $1 and table_name = $2", m.c.PortalID, l.Name); err != nil {
+		return err
+	}
 	return m.guard(ctx, tx, guarded{schema: m.c.Schema, name: l.Name, kind: "lookup"})
 }

@@ -3,6 +3,8 @@ package mirror
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +51,33 @@ func (a *Applier) Replace(ctx context.Context, tx pgx.Tx, s *Snapshot) (Result, 
 		return res, fmt.Errorf("replace %s: %w", s.Table, err)
 	}
 	return res, nil
+}
+
+// Unchanged reports whether a snapshot says what [Applier.Replace] was told last of the same scope, and notes that it was
+// read again. Replacing would then change nothing; to find out costs one small row.
+func (a *Applier) Unchanged(ctx context.Context, q Querier, s *Snapshot) (same bool, err error) {
+	text, err := s.encode()
+	if err != nil {
+		return false, fmt.Errorf("recognize %s: %w", s.Table, err)
+	}
+	err = q.QueryRow(ctx, `
+update hubpg.lookup_reads
+set read_at = greatest(read_at, $5)
+where portal_id = $1 and table_name = $2 and scope = $3 and mark = $4
+returning true`, a.portal, s.Table, s.Scope, digest(text), stored(s.ReadAt)).Scan(&same)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("recognize %s: %w", s.Table, err)
+	}
+	return same, nil
+}
+
+// digest stands for the rows of a snapshot.
+func digest(rows []byte) string {
+	sum := sha256.Sum256(rows)
+	return hex.EncodeToString(sum[:])
 }
 
 // Holds reports whether a lookup table, or one scope of it, has rows.
@@ -135,16 +164,21 @@ func (a *Applier) replace(ctx context.Context, tx pgx.Tx, s *Snapshot, l *Lookup
 	if err != nil {
 		return res, err
 	}
+	var mark *string // of a part, whoever reads the parts knows it when the last is stored
+	if s.Range == nil {
+		sum := digest(text)
+		mark = &sum
+	}
 	stale := false
 	batch := &pgx.Batch{}
 	enter(batch, s.Schema, s.Table)
 	batch.Queue(`
-insert into hubpg.lookup_reads as r (portal_id, table_name, scope, read_at)
-values ($1, $2, $3, $4)
+insert into hubpg.lookup_reads as r (portal_id, table_name, scope, read_at, mark)
+values ($1, $2, $3, $4, $5)
 on conflict (portal_id, table_name, scope) do update
-set read_at = excluded.read_at
+set read_at = excluded.read_at, mark = coalesce(excluded.mark, r.mark)
 where r.read_at < excluded.read_at
-returning true`, a.portal, s.Table, s.Scope, stored(s.ReadAt)).
+returning true`, a.portal, s.Table, s.Scope, stored(s.ReadAt), mark).
 		QueryRow(func(row pgx.Row) error {
 			var newer bool
 			err := row.Scan(&newer)
