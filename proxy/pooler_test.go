@@ -64,12 +64,13 @@ log_disconnections = 0
 		owner := info.Sys().(*syscall.Stat_t)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
 	}
-	if err := cmd.Start(); err != nil {
+	ended, err := pgtest.Launch(cmd)
+	if err != nil {
 		b.Fatalf("start pgbouncer: %v", err)
 	}
 	b.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // how it ended is of no interest
+		<-ended // how is of no interest
 	})
 	p := &pooler{url: fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", pgtest.Owner, port, db.Name), pid: cmd.Process.Pid}
 	end := time.Now().Add(patience)
