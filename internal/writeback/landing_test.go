@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
@@ -168,4 +169,33 @@ values ($1, 'intent', 'app', 1, 0, '[]')`, portal)
 	_, err = a.pool.Exec(t.Context(), "update hubpg.writes set touched_at = now() - interval '2 minutes' where pid = 1")
 	a.must(err)
 	a.eventually("the other is orphaned", func() bool { return a.text("select status from hubpg.writes where pid = 1") == "ambiguous" })
+}
+
+// TestAnAcceptanceIsRecordedBeforeItIsReadBack holds that what HubSpot has accepted stands in hubpg.writes, with the new
+// record's id, while its record is still being read: a process that is killed meanwhile leaves nothing to be looked for.
+func TestAnAcceptanceIsRecordedBeforeItIsReadBack(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	s := a.session()
+	answers := make(chan struct{})
+	answer := sync.OnceFunc(func() { close(answers) })
+	defer answer()
+	hold := func(r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/contacts/batch/read") {
+			<-answers
+		}
+	}
+	a.arrives.Store(&hold)
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.run("insert into hubspot.contacts (email) values ('new@example.com')")
+		done <- err
+	}()
+	a.eventually("the acceptance is recorded", func() bool { return a.text("select max(status) from hubpg.writes") == "accepted" })
+	if got, want := a.text("select (outcome -> 0 ->> 'id') || ' ' || calls from hubpg.writes"), fmt.Sprintf("%d 2", a.hub.Snapshot("contacts")[0].ID); got != want {
+		t.Errorf("its record says %s, want %s", got, want)
+	}
+	answer()
+	a.must(<-done)
+	a.agree("contacts", "email")
 }

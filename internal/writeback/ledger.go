@@ -48,7 +48,7 @@ type lookup struct {
 type outcome struct {
 	ID    int64    `json:"id,omitempty"` // records
 	Done  bool     `json:"done"`
-	Read  string   `json:"read,omitempty"` // the version that the table got, if the client committed
+	Read  string   `json:"read,omitempty"` // the table has this version or a newer one, if the client committed
 	Error []string `json:"error,omitempty"`
 }
 
@@ -91,11 +91,27 @@ returning id`, w.portal, statusIntent, clean(r.Role), clean(r.Database), clean(r
 	return id, nil
 }
 
-// finish records what became of a write. It is done also when the client has gone. An acceptance need not be on disk
-// before the client's transaction is, whose commit puts it there: without both, the records are read again.
+// finish records what became of a write.
 func (w *Writer) finish(ctx context.Context, id int64, m *mission, status string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
-	defer cancel()
+	e, err := m.ending(status)
+	if err != nil {
+		return err
+	}
+	return w.end(ctx, id, e)
+}
+
+// ending is what is recorded of a write when HubSpot has been asked to take all of it.
+type ending struct {
+	status       string
+	settled      bool // HubSpot has taken nothing
+	calls        int64
+	outcome      string
+	correlations []string
+	failed       string // the first reason
+	progress     progress
+}
+
+func (m *mission) ending(status string) (*ending, error) {
 	outcomes := make([]outcome, 0, len(m.p.changes))
 	correlations := m.answered()
 	touched, failed := false, ""
@@ -118,9 +134,20 @@ func (w *Writer) finish(ctx context.Context, id int64, m *mission, status string
 	}
 	text, err := encode(outcomes)
 	if err != nil {
-		return fmt.Errorf("record outcome: %w", err)
+		return nil, fmt.Errorf("record outcome: %w", err)
 	}
-	err = w.reserve.with(ctx, func(conn *pgx.Conn) error {
+	return &ending{
+		status: status, settled: status == statusRefused && !touched, calls: m.calls.Load(), outcome: text,
+		correlations: slices.AppendSeq([]string{}, maps.Keys(correlations)), failed: clean(failed), progress: m.progress(),
+	}, nil
+}
+
+// end stores an ending, also when the client has gone. An acceptance need not be on disk before the client's transaction
+// is, whose commit puts it there: without both, the records are read again.
+func (w *Writer) end(ctx context.Context, id int64, e *ending) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+	defer cancel()
+	err := w.reserve.with(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `
 update hubpg.writes
 set status = $2,
@@ -132,8 +159,7 @@ set status = $2,
     error = nullif($7, ''),
     progress = $8
 from pg_catalog.set_config('synchronous_commit', case when $9 then 'off' else current_setting('synchronous_commit') end, true)
-where id = $1`, id, status, status == statusRefused && !touched, m.calls.Load(), text,
-			slices.AppendSeq([]string{}, maps.Keys(correlations)), clean(failed), m.progress(), status == statusAccepted)
+where id = $1`, id, e.status, e.settled, e.calls, e.outcome, e.correlations, e.failed, e.progress, e.status == statusAccepted)
 		return err
 	})
 	if err != nil {

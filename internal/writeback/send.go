@@ -364,9 +364,8 @@ func (c *change) matches(r *hubapi.Record) bool {
 	return true
 }
 
-// readBack reads the records of a small statement whole, so that calculated and defaulted values are in its answer.
-// What cannot be read is left as HubSpot's answer to the write had it.
-func (m *mission) readBack(ctx context.Context) {
+// unread groups, by table, the records of a small statement that have to be read back, and counts the calls which that takes.
+func (m *mission) unread() map[*definition][]*change {
 	byTable := map[*definition][]*change{}
 	total := 0
 	for _, c := range m.p.changes {
@@ -376,15 +375,21 @@ func (m *mission) readBack(ctx context.Context) {
 		}
 	}
 	if total > readBackRows {
-		return
+		return nil
 	}
-	for def, list := range byTable {
+	m.calls.Add(int64(len(byTable)))
+	return byTable
+}
+
+// readBack reads records whole, so that calculated and defaulted values are in the statement's answer. What cannot be read
+// is left as HubSpot's answer to the write had it.
+func (m *mission) readBack(ctx context.Context, unread map[*definition][]*change) {
+	for def, list := range unread {
 		ids := make([]int64, 0, len(list))
 		for _, c := range list {
 			ids = append(ids, c.record.ID)
 		}
 		slices.Sort(ids)
-		m.calls.Add(1)
 		found, err := m.w.client.BatchRead(ctx, def.table.Path, slices.Compact(ids), def.whole)
 		if err != nil {
 			m.w.logger.Debug("read back after write", "table", def.table.Name, "error", err)

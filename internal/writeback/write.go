@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
 	"hubpg/hubapi"
 	"hubpg/internal/mirror"
 )
@@ -44,7 +46,10 @@ func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
 		if bad := p.flawed() || m.stop.Load() || ctx.Err() != nil && !p.complete(); bad && !r.SkipBadRows {
 			return Result{}, w.fail(ctx, res.ID, m)
 		}
-		m.readBack(ctx)
+		if err := w.accepted(ctx, m); err != nil {
+			w.kick()
+			return Result{}, err
+		}
 	} else {
 		m.send(ctx) // settles what needs no call
 	}
@@ -52,13 +57,20 @@ func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
 		return Result{}, err
 	}
 	res.Notices = append(res.Notices, p.warnings()...)
-	if res.ID != 0 {
-		if err := w.finish(ctx, res.ID, m, statusAccepted); err != nil {
-			w.kick()
-			return Result{}, err
-		}
-	}
 	return res, nil
+}
+
+// accepted records what HubSpot has taken, while HubSpot is asked what has become of it.
+func (w *Writer) accepted(ctx context.Context, m *mission) error {
+	unread := m.unread()
+	e, err := m.ending(statusAccepted)
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.Go(func() error { return w.end(ctx, m.id, e) })
+	m.readBack(ctx, unread)
+	return g.Wait()
 }
 
 // intended plans a request and, where HubSpot has to be called, records it. A plan that is to be carried out is made by the
