@@ -258,6 +258,31 @@ func (s *Server) AddObjectType(d SchemaDef) (typeID string, err error) {
 	return typeID, err
 }
 
+// RemoveObjectType deletes a custom object type, as an administrator does. Its records must have been archived; they go
+// with it, and its name is free again.
+func (s *Server) RemoveObjectType(typeID string) error {
+	return s.with(typeID, func(a *account, t *table, _ int64) error {
+		if !t.kind.custom || t.live.len() > 0 {
+			return fmt.Errorf("%w: object type %s is not custom or has records", ErrInvalid, typeID)
+		}
+		a.tables = slices.DeleteFunc(a.tables, func(other *table) bool { return other == t })
+		maps.DeleteFunc(a.byPath, func(_ string, other *table) bool { return other == t })
+		gone := func(d direction) bool { return d.from == t.kind.typeID || d.to == t.kind.typeID }
+		maps.DeleteFunc(a.links.types, func(d direction, _ []*linkType) bool { return gone(d) })
+		maps.DeleteFunc(a.links.byID, func(d direction, _ map[int]*linkType) bool { return gone(d) })
+		maps.DeleteFunc(a.links.sides, func(d direction, _ map[int64][]link) bool { return gone(d) })
+		return nil
+	})
+}
+
+// RelabelObjectType gives a custom object type other labels. Its name stays.
+func (s *Server) RelabelObjectType(typeID, singular, plural string) error {
+	return s.with(typeID, func(_ *account, t *table, now int64) error {
+		t.kind.label, t.kind.plural, t.kind.updatedAt = singular, plural, now
+		return nil
+	})
+}
+
 // SetCalculated changes a value without a change of the modified time, as HubSpot does with
 // calculated and rollup properties.
 func (s *Server) SetCalculated(objectType string, id int64, prop, value string) error {
