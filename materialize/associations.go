@@ -32,6 +32,9 @@ type pairPosition struct {
 // tell reliably when an association changes.
 func (s *step) pairs(ctx context.Context) (time.Duration, error) {
 	pace := s.e.cfg.Pace
+	if s.e.gone(ctx, s.args.Table) {
+		return 0, errEnded
+	}
 	pair, err := s.pair(ctx)
 	if err != nil {
 		return 0, err

@@ -165,6 +165,7 @@ func TestRefusedPropertyCatalogStopsOneTypeAndChangesNothing(t *testing.T) {
 		}
 		return "nothing says that the properties of deals are refused"
 	})
+	w.singleStatus()
 	columns := w.count(`select count(*) from hubpg.columns where table_name = 'deals' and archived_at is null`)
 	w.must(w.hub.Update("deals", w.live("deals")[0].ID, map[string]string{"dealname": "goes on"}))
 	w.awaitEqual(30*time.Second, "contacts", "deals")

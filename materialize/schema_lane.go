@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,25 +18,16 @@ import (
 	"hubpg/internal/mirror"
 )
 
-// customTypes is how the type ids of custom objects begin.
-const customTypes = "2-"
-
 // typesAtOnce is how many object types are mapped at a time.
 const typesAtOnce = 4
-
-// objectType is an object type that the account may have.
-type objectType struct {
-	def        mirror.ObjectDef // without properties
-	pipelines  bool
-	linked     []string           // type ids that a custom object's schema associates it with
-	properties []hubapi.Property  // of custom objects, whose schema holds them
-	standard   *hubapi.ObjectType // nil for custom objects
-}
 
 // schema reads what the account consists of and makes the tables follow. It is one pass over all object types; each
 // type's failure is that type's alone.
 func (s *step) schema(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
+	if err := s.forgetDropped(ctx); err != nil {
+		return 0, err
+	}
 	if err := s.makeLookups(ctx); err != nil {
 		return 0, err
 	}
@@ -71,132 +61,12 @@ func (s *step) schema(ctx context.Context) (time.Duration, error) {
 	return s.e.cfg.Pace.Schema, nil
 }
 
-// objectTypes lists HubSpot's own types that are switched on, and the account's custom ones.
-func (s *step) objectTypes(ctx context.Context) ([]objectType, error) {
-	enabled, err := s.client.ListEnablement(ctx)
-	if err != nil && !unreadable(err) {
-		return nil, err // without it, every optional type is tried
-	}
-	var types []objectType
-	for _, t := range hubapi.StandardTypes() {
-		if on, listed := enabled[t.TypeID]; !t.Searchable || (listed && !on) {
-			continue
-		}
-		types = append(types, objectType{
-			def: mirror.ObjectDef{
-				ObjectType: t.TypeID, Name: t.Name, Singular: t.Singular, Path: t.Name, ModifiedProperty: t.ModifiedProperty,
-			},
-			pipelines: t.Pipelines,
-			standard:  &t,
-		})
-	}
-	schemas, err := s.client.ListSchemas(ctx)
-	if err != nil && !unreadable(err) {
-		return nil, err
-	}
-	s.absence(ctx, "custom objects", "", err)
-	if err == nil {
-		if err := s.retire(ctx, schemas); err != nil {
-			return nil, err
-		}
-	}
-	for _, c := range schemas {
-		if c.Archived {
-			continue
-		}
-		t := objectType{
-			def: mirror.ObjectDef{
-				ObjectType: c.ObjectTypeID, Name: c.Name, Singular: c.Name, Path: c.ObjectTypeID,
-				ModifiedProperty: "hs_lastmodifieddate", Custom: true, Label: c.Labels.Plural,
-			},
-			pipelines:  true,
-			properties: c.Properties,
-		}
-		for _, a := range c.Associations {
-			t.linked = append(t.linked, a.FromObjectTypeID, a.ToObjectTypeID)
-		}
-		types = append(types, t)
-	}
-	return s.wanted(ctx, types)
-}
-
-// wanted returns those of types that the account is to have. Tables of the others, from a time when they were wanted,
-// stay to be looked at; their lanes end.
-func (s *step) wanted(ctx context.Context, types []objectType) ([]objectType, error) {
-	only := s.e.cfg.Objects
-	if len(only) == 0 {
-		return types, nil
-	}
-	for _, name := range only {
-		if !slices.Contains(ownLookups(), name) && !slices.ContainsFunc(types, func(t objectType) bool { return t.def.Name == name }) {
-			s.e.log.Warn("the account has no such objects, or does not show them", slog.String("object", name),
-				slog.String("hint", "see the names in hubpg plan; this one is in the setting objects"))
-		}
-	}
-	kept := slices.DeleteFunc(slices.Clone(types), func(t objectType) bool { return !slices.Contains(only, t.def.Name) })
-	_, err := s.e.cfg.Pool.Exec(ctx, `
-with dropped as (
-	update hubpg.objects
-	set phase = 'gone', hint = 'left out by the setting objects; drop the table when its rows are not needed'
-	where portal_id = $1 and phase <> 'gone' and (
-		kind = 'object' and object_type <> all ($2) and object_type = any ($3)
-		or kind = 'lookup' and table_name = any ($4) and table_name <> all ($5))
-	returning table_name)
-delete from hubpg.river_job
-where kind = $6 and state in ('available', 'scheduled') and (args ->> 'portal')::bigint = $1
-and args ->> 'table' in (
-	select table_name
-	from dropped
-	union all
-	select table_name
-	from hubpg.objects
-	where portal_id = $1 and phase = 'gone')`,
-		s.args.Portal, typeIDs(kept), typeIDs(types), ownLookups(), s.e.wantedLookups(), laneKind)
-	if err != nil {
-		return nil, fmt.Errorf("leave out tables: %w", err)
-	}
-	return kept, nil
-}
-
-func typeIDs(types []objectType) []string {
-	ids := make([]string, len(types))
-	for i, t := range types {
-		ids[i] = t.def.ObjectType
-	}
-	return ids
-}
-
-// retire marks the tables of custom objects that the account does not have any more. Their rows stay to be looked at;
-// their lanes end.
-func (s *step) retire(ctx context.Context, schemas []hubapi.Schema) error {
-	cat, err := s.e.catalog(ctx)
-	if err != nil {
-		return err
-	}
-	for _, t := range cat.Tables {
-		if !strings.HasPrefix(t.ObjectType, customTypes) || slices.ContainsFunc(schemas, func(c hubapi.Schema) bool {
-			return c.ObjectTypeID == t.ObjectType && !c.Archived
-		}) {
-			continue
-		}
-		_, err := s.e.cfg.Pool.Exec(ctx, `
-update hubpg.objects
-set phase = 'gone', hint = 'the object type was removed in HubSpot; drop the table when its rows are not needed'
-where portal_id = $1 and table_name = $2 and phase <> 'gone'`, s.args.Portal, t.Name)
-		if err != nil {
-			return fmt.Errorf("retire %s: %w", t.Name, err)
-		}
-	}
-	return nil
-}
-
 // mapType makes the table of one type follow its properties, and starts the table's lanes.
 func (s *step) mapType(ctx context.Context, t objectType) error {
 	readAt := time.Now()
 	properties, err := s.client.ListProperties(ctx, t.def.Path, false)
 	if unreadable(err) {
-		s.absence(ctx, t.def.Name, t.def.ObjectType, err)
-		return nil
+		return s.undefined(ctx, &t.def, err)
 	}
 	if err != nil {
 		return err
@@ -225,6 +95,7 @@ func (s *step) mapType(ctx context.Context, t objectType) error {
 			slog.Int("columns_added", len(change.Added)), slog.Int("columns_archived", len(change.Archived)))
 	}
 	s.absence(ctx, t.def.Name, t.def.ObjectType, nil)
+	s.e.succeeded(ctx, laneArgs{s.args.Portal, table.Name, LaneSchema}, 0, false, s.e.cfg.Pace.Schema)
 	rows, options := propertyRows(table, properties)
 	if err := s.replace(ctx, "properties", table.Name, readAt, rows); err != nil {
 		return err
@@ -239,6 +110,28 @@ func (s *step) mapType(ctx context.Context, t objectType) error {
 		return nil
 	}
 	return s.pipelines(ctx, table)
+}
+
+// undefined notes that HubSpot does not show the properties of a type: why it has no table, or why its columns do not follow.
+// The records of a table that is there may still be shown; their lanes tell.
+func (s *step) undefined(ctx context.Context, def *mirror.ObjectDef, err error) error {
+	cat, failed := s.e.catalog(ctx)
+	if failed != nil {
+		return failed
+	}
+	t := cat.Table(def.ObjectType)
+	if t == nil {
+		s.absence(ctx, def.Name, def.ObjectType, err)
+		return nil
+	}
+	a := laneArgs{s.args.Portal, t.Name, LaneSchema}
+	s.e.faults.show(a)
+	s.e.note(ctx, "show failure", `
+update hubpg.objects
+set last_error = $3, hint = nullif($4, ''), error_at = now(), error_lane = $5
+where portal_id = $1 and table_name = $2 and (error_lane is null or error_lane = $5)`,
+		a.Portal, a.Table, cut("the properties cannot be read: "+err.Error()), hint(err), a.Lane)
+	return nil
 }
 
 // unreadable says that HubSpot will not show the type: no scope, not in this plan, not switched on, unknown.
@@ -432,6 +325,10 @@ func (s *step) makePairs(ctx context.Context, types []objectType) error {
 			}
 		}
 	}
+	gone, err := s.retirePairs(ctx)
+	if err != nil {
+		return err
+	}
 	have := map[string]bool{}
 	for _, p := range cat.Pairs {
 		have[p.Key()] = true
@@ -442,7 +339,7 @@ func (s *step) makePairs(ctx context.Context, types []objectType) error {
 	)
 	for _, link := range links {
 		a, b := cat.Table(link[0]), cat.Table(link[1])
-		if a == nil || b == nil {
+		if a == nil || b == nil || gone[a.Name] || gone[b.Name] {
 			continue
 		}
 		if p := catalog.NewPair(a, b); have[p.Key()] {
@@ -464,7 +361,9 @@ func (s *step) makePairs(ctx context.Context, types []objectType) error {
 		s.e.tables.forget()
 	}
 	for _, p := range cat.Pairs {
-		lanes = append(lanes, laneArgs{s.args.Portal, p.Name, LanePairs})
+		if !gone[p.A.Name] && !gone[p.B.Name] {
+			lanes = append(lanes, laneArgs{s.args.Portal, p.Name, LanePairs})
+		}
 	}
 	return s.e.ensureLanes(ctx, lanes...)
 }

@@ -18,6 +18,7 @@ type step struct {
 	rows     atomic.Int64
 	entered                  // of the table, at the last commit
 	foreign  map[string]bool // schema lane: lookup tables whose name something else has
+	hidden   bool            // schema lane: HubSpot does not show the custom objects
 }
 
 // longSteps is how many times longer than others a lane may work that reads a whole table: the end of each step costs a

@@ -2,6 +2,7 @@ package materialize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -133,13 +134,17 @@ func (e *Engine) target(ctx context.Context, name string) (*target, error) {
 	return t, nil
 }
 
-// liveTarget returns the object table of the lane once it has been filled, nil before that.
+// liveTarget returns the object table of the lane once it has been filled, nil before that. The lanes of a table that is gone
+// end; they are started anew if it comes back.
 func (s *step) liveTarget(ctx context.Context) (*target, error) {
-	var filled bool
+	var filled, gone bool
 	err := s.e.cfg.Pool.QueryRow(ctx, `
-select backfill_done_at is not null and phase <> 'gone'
+select backfill_done_at is not null, phase = 'gone'
 from hubpg.objects
-where portal_id = $1 and table_name = $2`, s.args.Portal, s.args.Table).Scan(&filled)
+where portal_id = $1 and table_name = $2`, s.args.Portal, s.args.Table).Scan(&filled, &gone)
+	if gone || errors.Is(err, pgx.ErrNoRows) {
+		return nil, errEnded
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read phase of %s: %w", s.args.Table, err)
 	}

@@ -35,6 +35,8 @@ type world struct {
 	pool  *pgxpool.Pool
 	ids   map[string][]int64 // live records that scramble knows, by type
 	boats string             // type id of a custom object, where there is one
+
+	boatLink int // the association type from boats to contacts
 }
 
 func newWorld(t testing.TB, cfg sandbox.Config) *world {

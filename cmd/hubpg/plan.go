@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"text/tabwriter"
@@ -32,7 +33,7 @@ func (p *Program) planCommand() *cobra.Command {
 		Example: "  hubpg plan --config hubpg.yaml\n  hubpg plan --changes 200000 --hubspot-share 0.5 --json",
 		Args:    noArguments,
 	}
-	loader := config.NewLoader(cmd.Flags(), "hubspot.", "database.", "schema", "log.level")
+	loader := config.NewLoader(cmd.Flags(), "hubspot.", "database.", "schema", "objects", "log.level")
 	cmd.Flags().Int64Var(&changes, "changes", changes, "records that change in a day")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of tables")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -135,7 +136,7 @@ func (p *Program) plan(ctx context.Context, c *config.Config, changes int64) (*p
 		return nil, fail(err, "leave hubspot.url out for HubSpot itself, or give the URL of a sandbox",
 			"hubspot.url cannot be used: %s", cause(err))
 	}
-	s := &survey{client: client, rows: map[string]int64{}}
+	s := &survey{client: client, only: c.ObjectNames(), rows: map[string]int64{}}
 	account, err := client.GetAccount(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask HubSpot for the account: %w", err)
@@ -173,6 +174,7 @@ func (pl *plan) fill(s *survey, cfg budget.Config) {
 // survey finds out what there is.
 type survey struct {
 	client  *hubapi.Client
+	only    []string // the setting objects; empty: everything
 	load    budget.Load
 	tables  []planTable
 	skipped []planSkipped
@@ -189,7 +191,9 @@ func (s *survey) run(ctx context.Context) error {
 		return err
 	}
 	outlook := materialize.NewOutlook(enabled)
+	var names []string
 	for _, t := range outlook.Types {
+		names = append(names, t.Name)
 		if err := s.table(ctx, t.Name, t.TypeID, t.Pipelines, counts); err != nil {
 			return err
 		}
@@ -200,12 +204,16 @@ func (s *survey) run(ctx context.Context) error {
 		return err
 	}
 	for _, c := range schemas {
+		names = append(names, c.Name)
 		if err := s.table(ctx, c.Name, c.ObjectTypeID, true, counts); err != nil {
 			return err
 		}
 		for _, a := range c.Associations {
 			links = append(links, [2]string{a.FromObjectTypeID, a.ToObjectTypeID})
 		}
+	}
+	for _, u := range materialize.UnknownObjects(s.only, names) {
+		s.skipped = append(s.skipped, planSkipped{u.Name, u.Problem + " (" + u.Hint + ")"})
 	}
 	seen := map[[2]string]bool{}
 	for _, link := range links {
@@ -220,6 +228,9 @@ func (s *survey) run(ctx context.Context) error {
 }
 
 func (s *survey) table(ctx context.Context, name, typeID string, pipelines bool, counts map[string]hubapi.RecordUsage) error {
+	if len(s.only) > 0 && !slices.Contains(s.only, name) {
+		return nil
+	}
 	path := name
 	if pipelines && typeID[0] == '2' {
 		path = typeID

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"hubpg/internal/sandbox"
@@ -41,5 +42,30 @@ func TestPlanTellsTheCostBeforeAnythingIsStored(t *testing.T) {
 	}
 	if len(s.Stats().RateLimited) != 0 {
 		t.Errorf("the survey was refused: %v", s.Stats().RateLimited)
+	}
+}
+
+// TestPlanOfSomeObjects: a plan counts what the setting objects names, and says which of its names nothing has.
+func TestPlanOfSomeObjects(t *testing.T) {
+	t.Parallel()
+	s := sandbox.New(sandbox.Config{Seed: 1, Contacts: 40, Quiet: true})
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	env := map[string]string{
+		"HUBPG_HUBSPOT_URL": server.URL, "HUBPG_HUBSPOT_TOKEN": sandbox.DefaultToken, "HUBPG_OBJECTS": "contacts, lists, dealz",
+	}
+	r := run(t, env, "plan", "--json")
+	if r.status != exitDone {
+		t.Fatalf("status %d: %s", r.status, r.stderr)
+	}
+	var got plan
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+		t.Fatalf("%v: %s", err, r.stdout)
+	}
+	if len(got.Tables) != 1 || got.Tables[0].Table != "contacts" || got.Backfill.AssociationCalls != 0 {
+		t.Errorf("plan of %+v, %d calls for associations", got.Tables, got.Backfill.AssociationCalls)
+	}
+	if len(got.Skipped) != 1 || got.Skipped[0].Table != "dealz" || !strings.Contains(got.Skipped[0].Reason, "deals was probably meant") {
+		t.Errorf("not mirrored: %+v", got.Skipped)
 	}
 }

@@ -27,6 +27,7 @@ type Table struct {
 	ObjectType       string // type id: 0-1, 2-123
 	Path             string // segment of the API path
 	ModifiedProperty string
+	Comment          string   // of the table in the database
 	Soft             bool     // rows of deleted records stay, with archived_at set
 	Version          int64    // rises in the database whenever the columns change
 	Columns          []Column // in table order, archived ones included

@@ -16,11 +16,13 @@ type plan struct {
 	added   []catalog.Column
 	touched []catalog.Column // rows of hubpg.columns that differ, as they should be
 	comment []catalog.Column // of touched: those with another label or description
+	about   string           // the table's comment
 }
 
 // plan compares a table with the definition of its type.
 func (m *Mapper) plan(t *catalog.Table, def *ObjectDef) *plan {
-	p := &plan{}
+	p := &plan{about: def.comment()}
+	p.change.Labelled = t.Comment != p.about
 	p.change.Deletes = t.Soft != m.c.SoftDeletes
 	names := catalog.NewColumnNames()
 	have := make(map[string]bool, len(t.Columns))
@@ -98,6 +100,9 @@ func (m *Mapper) alter(ctx context.Context, tx pgx.Tx, t *catalog.Table, p *plan
 	}
 	var sql strings.Builder
 	sql.WriteString(addColumnsSQL(t, p.added))
+	if p.change.Labelled {
+		sql.WriteString("comment on table " + tableIdent(t) + " is " + quote(p.about) + ";\n")
+	}
 	for i := range p.comment {
 		sql.WriteString(commentSQL(t, &p.comment[i]))
 	}

@@ -83,6 +83,7 @@ order by o.table_name`, portalID)
 func loadTables(ctx context.Context, q Querier, portalID int64, name string) ([]*catalog.Table, error) {
 	rows, err := q.Query(ctx, `
 select a.schema_name, o.table_name, o.singular, o.object_type, o.path, coalesce(o.modified_property, ''),
+       coalesce(obj_description(to_regclass(format('%I.%I', a.schema_name, o.table_name)), 'pg_class'), ''),
        o.deletes = 'soft', o.catalog_version,
        (select count(*) from pg_attribute where attrelid = to_regclass(format('%I.%I', a.schema_name, o.table_name)) and attnum > 0),
        (select array_agg(u.attname::text order by u.attname)
@@ -99,7 +100,7 @@ order by o.table_name`, portalID, name)
 	}
 	tables, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*catalog.Table, error) {
 		t := &catalog.Table{}
-		return t, row.Scan(&t.Schema, &t.Name, &t.Singular, &t.ObjectType, &t.Path, &t.ModifiedProperty, &t.Soft, &t.Version, &t.Slots, &t.Unique)
+		return t, row.Scan(&t.Schema, &t.Name, &t.Singular, &t.ObjectType, &t.Path, &t.ModifiedProperty, &t.Comment, &t.Soft, &t.Version, &t.Slots, &t.Unique)
 	})
 	if err != nil {
 		return nil, err

@@ -48,14 +48,18 @@ type SchemaChange struct {
 	Archived  []string
 	Restored  []string
 	Redefined []string
+	Labelled  bool     // the type has another label now
 	Deletes   bool     // deletes are soft now, or hard: whichever the configuration says and the table did not
 	Retyped   []string // HubSpot's type is another now; the column keeps its kind. Reported every time
 }
 
 // Any reports whether the database was changed.
 func (c *SchemaChange) Any() bool {
-	return c.Created || c.Deletes || len(c.Added)+len(c.Archived)+len(c.Restored)+len(c.Redefined) > 0
+	return c.Created || c.Labelled || c.Deletes || len(c.Added)+len(c.Archived)+len(c.Restored)+len(c.Redefined) > 0
 }
+
+// comment is what the table says of itself.
+func (d *ObjectDef) comment() string { return "HubSpot " + cmp.Or(d.Label, d.Name) }
 
 // EnsureObject makes the table of an object type, or brings it in line with the type's definition: new properties
 // become columns, properties no longer listed keep theirs and are marked archived, labels become comments. Names and
@@ -133,7 +137,7 @@ func (m *Mapper) create(ctx context.Context, tx pgx.Tx, def *ObjectDef) (*catalo
 		return nil, SchemaChange{}, err
 	}
 	t.Columns = newColumns(t, catalog.NewColumnNames(), live(def.Properties), 0, true)
-	if err := script(ctx, tx, createTableSQL(t, "HubSpot "+cmp.Or(def.Label, def.Name))); err != nil {
+	if err := script(ctx, tx, createTableSQL(t, def.comment())); err != nil {
 		return nil, SchemaChange{}, err
 	}
 	if _, err := tx.Exec(ctx, `

@@ -1,0 +1,117 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/catalog"
+)
+
+// Inherit hands the table of an object type that is gone to another type of the same name, empty and to be filled anew, and
+// its association tables with it. The table must have no rows. Its columns stay; [Mapper.EnsureObject] brings them in line
+// with the new type. It fails with [ErrUnknownTable] when the table is not gone, not empty, or another type's by now.
+func (m *Mapper) Inherit(ctx context.Context, db DB, c *Catalog, old *catalog.Table, objectType string) error {
+	err := m.locked(ctx, db, old.Name, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+update hubpg.objects
+set object_type = $4, path = $4, phase = 'new', catalog_version = catalog_version + 1, expected_rows = null, backfill_from = null,
+    backfill_done_at = null, verified_at = null, settled_at = null, last_error = null, hint = null, error_at = null, error_lane = null,
+    hubspot_rows = null, count_gap = null, swept_gap = null, swept_times = null, sweep_from = null
+where portal_id = $1 and table_name = $2 and object_type = $3 and phase = 'gone'
+and not exists (select from `+tableIdent(old)+`)`, m.c.PortalID, old.Name, old.ObjectType, objectType)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrUnknownTable
+		}
+		heir := *old
+		heir.ObjectType = objectType
+		names := []string{old.Name}
+		for _, p := range c.Pairs {
+			a, b := p.A, p.B
+			if a.Name == old.Name {
+				a = &heir
+			}
+			if b.Name == old.Name {
+				b = &heir
+			}
+			if a != &heir && b != &heir {
+				continue
+			}
+			names = append(names, p.Name)
+			if _, err := tx.Exec(ctx, `
+update hubpg.objects
+set object_type = $3, phase = 'new', backfill_from = null, backfill_done_at = null, verified_at = null, settled_at = null,
+    last_error = null, hint = null, error_at = null, error_lane = null
+where portal_id = $1 and table_name = $2`, m.c.PortalID, p.Name, catalog.NewPair(a, b).Key()); err != nil {
+				return err
+			}
+		}
+		batch := &pgx.Batch{}
+		for _, table := range []string{"cursors", "suspects", "news", "tombstones", "pending_associations"} {
+			batch.Queue("delete from hubpg."+table+" where portal_id = $1 and table_name = any($2)", m.c.PortalID, names)
+		}
+		batch.Queue(`
+update hubpg.columns
+set filled_at = coalesce(filled_at, now()), lapsed = false
+where portal_id = $1 and table_name = $2`, m.c.PortalID, old.Name)
+		return tx.SendBatch(ctx, batch).Close()
+	})
+	if err != nil {
+		return fmt.Errorf("hand %s to another type: %w", old.Name, err)
+	}
+	return nil
+}
+
+// ForgetDropped forgets tables whose type is gone, or that are not wanted any more, and that were dropped since; with
+// an object table, its association tables are dropped as well. It reports whether there were any.
+func (m *Mapper) ForgetDropped(ctx context.Context, db DB) (forgotten bool, err error) {
+	const dropped = `
+select o.table_name
+from hubpg.objects o
+join hubpg.accounts a using (portal_id)
+where o.portal_id = $1 and o.phase = 'gone' and to_regclass(format('%I.%I', a.schema_name, o.table_name)) is null`
+	names, err := collectNames(ctx, db, dropped, m.c.PortalID)
+	if err != nil || len(names) == 0 {
+		return false, err
+	}
+	err = m.locked(ctx, db, "", func(tx pgx.Tx) error {
+		names, err := collectNames(ctx, tx, dropped, m.c.PortalID)
+		if err != nil {
+			return err
+		}
+		pairs, err := collectNames(ctx, tx, `
+select table_name
+from hubpg.objects
+where portal_id = $1 and kind = 'association' and (from_table = any($2) or to_table = any($2)) and table_name <> all($2)`, m.c.PortalID, names)
+		if err != nil {
+			return err
+		}
+		for _, pair := range pairs {
+			if _, err := tx.Exec(ctx, "drop table "+ident(m.c.Schema, pair)); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, "delete from hubpg.objects where portal_id = $1 and table_name = any($2)", m.c.PortalID, append(names, pairs...))
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "delete from hubpg.tombstones where portal_id = $1 and table_name = any($2)", m.c.PortalID, append(names, pairs...))
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("forget tables that were dropped: %w", err)
+	}
+	return true, nil
+}
+
+func collectNames(ctx context.Context, q Querier, sql string, args ...any) ([]string, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
