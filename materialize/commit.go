@@ -2,6 +2,7 @@ package materialize
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -31,16 +32,36 @@ const filledPhase = `case when phase = 'degraded' and backfill_done_at is not nu
 // Locks are always taken in this order, which rules out deadlocks between lanes: the lane's cursor, the table, its row
 // of hubpg.objects, the counter of the change log (inside mirror, last of all).
 const (
+	// noHurry is for a transaction that stores nothing which could be lost: after a crash the lane verifies the same empty
+	// window again.
+	noHurry  = `select set_config('synchronous_commit', 'off', true)`
+	entering = `
+	verified_at = case when phase = 'live' then greatest(verified_at, $3) else verified_at end,
+	settled_at = case when phase = 'live' then greatest(settled_at, $4) else settled_at end,
+	expected_rows = coalesce(nullif($5, 0::bigint), expected_rows)`
 	enterObject = `
 update hubpg.objects
-set verified_at = case when phase = 'live' then greatest(verified_at, $3) else verified_at end,
-	settled_at = case when phase = 'live' then greatest(settled_at, $4) else settled_at end,
-	expected_rows = coalesce(nullif($5, 0::bigint), expected_rows)
+set` + entering + `
 where portal_id = $1 and table_name = $2
 returning ` + filledPhase + `, coalesce(error_lane, '')`
 	readPhase = `
 select ` + filledPhase + `, coalesce(error_lane, '')
 from hubpg.objects
+where portal_id = $1 and table_name = $2`
+	// moveAlone does nothing, and returns nothing, when somebody else has moved the cursor.
+	moveAlone = `
+with moved as (
+	update hubpg.cursors
+	set position = $6, revision = revision + 1, moved_at = now()
+	where portal_id = $1 and table_name = $7 and lane = $8 and key = '' and revision = $9
+	returning true),
+entered as (
+	update hubpg.objects
+	set` + entering + `
+	from moved
+	where portal_id = $1 and table_name = $2 and ($3::timestamptz is not null or $4::timestamptz is not null or $5 <> 0))
+select ` + filledPhase + `, coalesce(error_lane, '')
+from hubpg.objects, moved
 where portal_id = $1 and table_name = $2`
 	goLive = `
 update hubpg.objects
@@ -57,6 +78,13 @@ func (s *step) commit(
 		result mirror.Result
 		at     entered
 	)
+	if work == nil && !m.live && m.cursor != nil && m.cursor.revision > 0 {
+		at, err := s.moveAlone(ctx, table, m)
+		if err == nil {
+			s.moved(table, m, at)
+		}
+		return err
+	}
 	err := pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
 		var err error
 		if at, err = s.fence(ctx, tx, table, m, work != nil); err != nil {
@@ -90,14 +118,40 @@ func (s *step) commit(
 	if err != nil {
 		return err
 	}
+	s.moved(table, m, at)
+	s.rows.Add(int64(result.Inserted + result.Updated + result.Deleted))
+	return nil
+}
+
+// moved notes what a transaction that has committed found.
+func (s *step) moved(table string, m move, at entered) {
 	if m.cursor != nil {
 		m.cursor.moved()
 	}
 	if s.args.Table == table {
 		s.entered = at
 	}
-	s.rows.Add(int64(result.Inserted + result.Updated + result.Deleted))
-	return nil
+}
+
+// moveAlone commits a move without rows. It is what most polls of most tables come to, and takes one exchange.
+func (s *step) moveAlone(ctx context.Context, table string, m move) (at entered, err error) {
+	text, err := json.Marshal(m.position)
+	if err != nil {
+		return at, fmt.Errorf("encode cursor: %w", err)
+	}
+	a := m.cursor.args
+	var b pgx.Batch
+	b.Queue(noHurry)
+	b.Queue(moveAlone, a.Portal, table, instant(m.verified), instant(m.settled), m.expected, text, a.Table, a.Lane, m.cursor.revision).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&at.phase, &at.failing) })
+	err = s.e.cfg.Pool.SendBatch(ctx, &b).Close()
+	if errors.Is(err, pgx.ErrNoRows) {
+		return at, errMoved
+	}
+	if err != nil {
+		return at, fmt.Errorf("move cursor: %w", err)
+	}
+	return at, nil
 }
 
 // entered is what a transaction finds of a table.
@@ -115,8 +169,7 @@ func (s *step) fence(ctx context.Context, tx pgx.Tx, table string, m move, rows 
 		}
 	}
 	if !rows && !m.live {
-		// Nothing to lose: after a crash the lane verifies the same empty window again.
-		b.Queue(`set local synchronous_commit = off`)
+		b.Queue(noHurry)
 	}
 	if b.Len() > 0 {
 		if err := tx.SendBatch(ctx, &b).Close(); err != nil {
