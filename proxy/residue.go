@@ -119,6 +119,12 @@ func (r *residue) judge(text []byte, l *ledger, h *Hub) sqlstmt.State {
 		return sqlstmt.Nothing
 	}
 	n := h.names.Load()
+	if clear, named := n.clears(text); clear {
+		if named {
+			r.judged = n.number
+		}
+		return sqlstmt.Nothing
+	}
 	return sqlstmt.LeavesBehind(string(text), func(word string) bool {
 		r.judged = n.number
 		return n.suspect(word)

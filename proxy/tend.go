@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"hubpg/internal/sqlstmt"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -39,9 +41,10 @@ func (h *Hub) tend(ctx context.Context) {
 // names are those that a query may not use if it is known to leave nothing behind in its session.
 type names struct {
 	words  map[string]struct{}
-	all    bool  // any query may: an operator or a cast of somebody's own changes things
-	number int64 // of the reading, from 1
-	added  int64 // the last reading that found a name which the one before had not
+	sieve  *sqlstmt.Sieve // of words, and of those with which a query writes
+	all    bool           // any query may: an operator or a cast of somebody's own changes things
+	number int64          // of the reading, from 1
+	added  int64          // the last reading that found a name which the one before had not
 }
 
 // suspect reports whether a query that uses a name may leave something behind in its session.
@@ -49,6 +52,18 @@ func (n *names) suspect(word string) bool {
 	_, found := n.words[word]
 	return found || n.all
 }
+
+// clears reports whether text leaves nothing behind, and whether that rests on what it names. It is quick, and may be false
+// for a text that leaves nothing behind.
+func (n *names) clears(text []byte) (clear, named bool) {
+	if n.sieve == nil || n.all {
+		return false, false
+	}
+	return n.sieve.Clears(text)
+}
+
+// writeWords are those with which a query that begins with SELECT does more than read.
+var writeWords = []string{"into", "insert", "update", "delete", "merge"}
 
 // Every function but Postgres's own that are known not to change anything; every view and foreign table but
 // Postgres's and hubpg's own; tables with policies; types with checks.
@@ -96,6 +111,7 @@ func (h *Hub) readNames(ctx context.Context) error {
 			n.added = n.number
 		}
 	}
+	n.sieve = sqlstmt.NewSieve(append(list, writeWords...), nil)
 	if n.all && !old.all {
 		n.added = n.number
 	}

@@ -118,11 +118,27 @@ func wordEnd(text string, i int) int {
 	return i
 }
 
-func isWordStart(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c >= 0x80
-}
+func isWordStart(c byte) bool { return letters[c]&startsWord != 0 }
 
-func isWord(c byte) bool { return isWordStart(c) || c >= '0' && c <= '9' || c == '$' }
+func isWord(c byte) bool { return letters[c] != 0 }
+
+const (
+	startsWord = 1 << iota
+	goesOn
+)
+
+// letters says of each byte whether an identifier may start with it, or go on.
+var letters = func() (table [256]uint8) {
+	for i := range table {
+		switch c := byte(i); {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_', c >= 0x80:
+			table[i] = startsWord | goesOn
+		case c >= '0' && c <= '9', c == '$':
+			table[i] = goesOn
+		}
+	}
+	return table
+}()
 
 // is reports whether t is the keyword, given in lower case.
 func (s *scanner) is(t token, keyword string) bool {
@@ -155,14 +171,14 @@ func (s *scanner) name(t token) string {
 
 func foldAll(text string) string {
 	for i := range len(text) {
-		if text[i] != fold(text[i]) {
-			return strings.Map(func(r rune) rune {
-				if r >= 'A' && r <= 'Z' {
-					return r | 0x20
-				}
-				return r
-			}, text)
+		if text[i] == fold(text[i]) {
+			continue
 		}
+		folded := []byte(text)
+		for ; i < len(folded); i++ {
+			folded[i] = fold(folded[i])
+		}
+		return string(folded)
 	}
 	return text
 }

@@ -63,6 +63,44 @@ func TestLeavesBehindTrustsOnlyWhatShows(t *testing.T) {
 	}
 }
 
+func TestAQueryIsClearedOnlyOfWhatItCannotHide(t *testing.T) {
+	t.Parallel()
+	sieve := sqlstmt.NewSieve([]string{"nextval", "a view", "into", "delete"}, nil)
+	for text, want := range map[string]struct{ clear, named bool }{
+		"select 1":                                 {true, false},
+		" SELECT 1, -1.5;\n":                       {true, false},
+		"select x from t where y = 12":             {true, true},
+		"SELECT Abalance FROM accounts b WHERE 1;": {true, true},
+
+		"select NEXTVAL(1)":                  {},
+		"select nextval":                     {},
+		"select * from a":                    {}, // the first word of a name that has to be quoted
+		"select 1 into t":                    {},
+		"with x as (delete from t) select 1": {},
+		"select 1; select 2":                 {},
+		"select 1; set x = 1":                {},
+		"/* */ select 1":                     {},
+		"selected 1":                         {},
+		"":                                   {},
+		"select 'x'":                         {},
+		`select "x"`:                         {},
+		`select U&"x"`:                       {},
+		`select e\x`:                         {},
+		"select $1":                          {},
+		"select $a$ x $a$nextval(1)":         {},
+		"select \u00fcber":                   {},
+	} {
+		clear, named := sieve.Clears([]byte(text))
+		if clear != want.clear || clear && named != want.named {
+			t.Errorf("%q: clear is %v, named %v", text, clear, named)
+		}
+		suspect := func(word string) bool { return word == "nextval" || word == "a view" }
+		if clear && sqlstmt.LeavesBehind(text, suspect) != sqlstmt.Nothing {
+			t.Errorf("%q is cleared of what it leaves behind", text)
+		}
+	}
+}
+
 func TestEmptyIsCertain(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
