@@ -39,6 +39,7 @@ const (
 // ends, with its session and a reason.
 type Hub struct {
 	pool     *pgxpool.Pool
+	database string // that the log is in
 	schemas  []string
 	poll     time.Duration
 	log      *slog.Logger
@@ -54,7 +55,8 @@ type Hub struct {
 
 func newHub(config *Config, c *counters) *Hub {
 	h := &Hub{
-		pool: config.Changes, schemas: config.Schemas, poll: config.Poll, log: config.Logger, counters: c,
+		pool: config.Changes, database: config.Changes.Config().ConnConfig.Database,
+		schemas: config.Schemas, poll: config.Poll, log: config.Logger, counters: c,
 		position: -1, channels: map[string]map[*subscription]struct{}{},
 	}
 	h.names.Store(&names{all: true})
@@ -62,16 +64,7 @@ func newHub(config *Config, c *counters) *Hub {
 }
 
 // serves reports whether the hub answers for the channels of a session: it must be on the database of the log.
-func (h *Hub) serves(v *session) bool {
-	if h == nil {
-		return false
-	}
-	database := v.startup.Parameter("database")
-	if database == "" {
-		database = v.startup.Parameter("user")
-	}
-	return database == h.pool.Config().ConnConfig.Database
-}
+func (h *Hub) serves(v *session) bool { return h != nil && databaseOf(v) == h.database }
 
 // Position returns the newest change that has been rung, or -1 before the log was first read.
 func (h *Hub) Position() int64 {

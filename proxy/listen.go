@@ -54,6 +54,9 @@ func (l *ledger) prepares() bool { return len(l.prepared)+len(l.portals) > 0 }
 // listens reports whether the tags of completed statements matter.
 func (l *ledger) listens() bool { return l.active || len(l.pending)+len(l.staged) > 0 }
 
+// blank reports whether nothing of the kind is known.
+func (l *ledger) blank() bool { return !l.listens() && len(l.marks)+l.doubtful == 0 }
+
 // promise notes that Postgres will be asked to do a in round.
 func (l *ledger) promise(a action, round uint64) {
 	l.pending = append(l.pending, promise{a, round})
@@ -288,6 +291,9 @@ func (l *listener) complete(ctx context.Context, message []byte) []byte {
 // ready settles the account at a ReadyForQuery, before the ledger counts it. It is called by back, under mu.
 func (l *listener) ready(ctx context.Context, status byte) {
 	g := &l.ledger
+	if g.blank() {
+		return
+	}
 	// What this round has not completed, an error has skipped.
 	n := 0
 	for n < len(g.pending) && g.pending[n].round <= g.answered+1 {

@@ -42,7 +42,7 @@ type pen struct {
 // newPen returns nil where a session has nothing to do with mirrored tables: without a change log, or on another
 // database than theirs. Without a writer it claims nothing.
 func (s *Server) newPen(v *session) *pen {
-	if s.watch == nil || databaseOf(v) != s.watch.pool.Config().ConnConfig.Database {
+	if s.watch == nil || databaseOf(v) != s.watch.database {
 		return nil
 	}
 	s.watch.await()

@@ -27,12 +27,13 @@ const (
 // watch knows which statements may change mirrored tables, and which read them. What it knows is a few seconds old at
 // most; a change that it misses is refused by the guard in the database.
 type watch struct {
-	pool    *pgxpool.Pool
-	schemas []string
-	poll    time.Duration
-	log     *slog.Logger
-	current atomic.Pointer[scope]
-	looked  chan struct{} // closed after the first look
+	pool     *pgxpool.Pool
+	database string // that the mirrored tables are in
+	schemas  []string
+	poll     time.Duration
+	log      *slog.Logger
+	current  atomic.Pointer[scope]
+	looked   chan struct{} // closed after the first look
 }
 
 // scope is what is worth looking for in a text.
@@ -47,7 +48,10 @@ type scope struct {
 }
 
 func newWatch(config *Config) *watch {
-	w := &watch{pool: config.Changes, schemas: config.Schemas, poll: config.Poll, log: config.Logger, looked: make(chan struct{})}
+	w := &watch{
+		pool: config.Changes, database: config.Changes.Config().ConnConfig.Database,
+		schemas: config.Schemas, poll: config.Poll, log: config.Logger, looked: make(chan struct{}),
+	}
 	w.current.Store(newScope(w.schemas))
 	return w
 }
