@@ -87,35 +87,35 @@ func processStatus(field string) int64 {
 
 // lonely is a proxy in a process of its own.
 type lonely struct {
-	b       *testing.B
+	t       testing.TB
 	address string
 	in      io.WriteCloser
 	out     *bufio.Scanner
 }
 
-func newLonely(b *testing.B, db *pgtest.DB) *lonely {
-	b.Helper()
+func newLonely(t testing.TB, db *pgtest.DB) *lonely {
+	t.Helper()
 	cmd := osexec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), aloneVariable+"="+db.URL)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		b.Fatalf("start proxy: %v", err)
+		t.Fatalf("start proxy: %v", err)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		b.Fatalf("start proxy: %v", err)
+		t.Fatalf("start proxy: %v", err)
 	}
 	if err := cmd.Start(); err != nil {
-		b.Fatalf("start proxy: %v", err)
+		t.Fatalf("start proxy: %v", err)
 	}
-	b.Cleanup(func() {
+	t.Cleanup(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
-			b.Errorf("proxy: %v", err)
+			t.Errorf("proxy: %v", err)
 		}
 	})
-	p := &lonely{b: b, in: in, out: bufio.NewScanner(out)}
+	p := &lonely{t: t, in: in, out: bufio.NewScanner(out)}
 	p.address = p.line()
 	for p.report().HubPosition < 0 {
 		time.Sleep(10 * time.Millisecond)
@@ -124,30 +124,30 @@ func newLonely(b *testing.B, db *pgtest.DB) *lonely {
 }
 
 func (p *lonely) line() string {
-	p.b.Helper()
+	p.t.Helper()
 	if !p.out.Scan() {
-		p.b.Fatalf("the proxy has ended: %v", p.out.Err())
+		p.t.Fatalf("the proxy has ended: %v", p.out.Err())
 	}
 	return p.out.Text()
 }
 
 func (p *lonely) report() (r report) {
-	p.b.Helper()
+	p.t.Helper()
 	if _, err := io.WriteString(p.in, "\n"); err != nil {
-		p.b.Fatalf("ask the proxy: %v", err)
+		p.t.Fatalf("ask the proxy: %v", err)
 	}
 	if err := json.Unmarshal([]byte(p.line()), &r); err != nil {
-		p.b.Fatalf("ask the proxy: %v", err)
+		p.t.Fatalf("ask the proxy: %v", err)
 	}
 	return r
 }
 
 // parked waits until so many sessions hold no backend.
 func (p *lonely) parked(n int64) {
-	p.b.Helper()
+	p.t.Helper()
 	for end := time.Now().Add(time.Minute); p.report().Parked != n; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			p.b.Fatalf("not %d sessions are parked: %+v", n, p.report())
+			p.t.Fatalf("not %d sessions are parked: %+v", n, p.report())
 		}
 	}
 }
