@@ -40,7 +40,7 @@ type watch struct {
 type scope struct {
 	sieve     *sqlstmt.Sieve
 	schemas   map[string]struct{}
-	tables    map[sqlstmt.Name]struct{} // mirrored tables, views on them, tables whose triggers change them
+	tables    map[sqlstmt.Name]struct{} // mirrored tables, views on them, tables whose rules or triggers change them
 	bare      map[string]struct{}       // names of tables, without schema
 	functions map[string]struct{}       // names of functions that change such a table
 	readable  readable
@@ -105,6 +105,7 @@ select concat_ws('/',
      where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'hubpg'::regnamespace)),
     (select md5(string_agg(c.oid || ':' || c.xmin, ',' order by c.oid)) from pg_class c
      where c.relkind = 'v' and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)),
+    (select md5(string_agg(r.oid || ':' || r.xmin, ',' order by r.oid)) from pg_rewrite r where r.rulename <> '_RETURN'),
     (select md5(string_agg(t.oid || ':' || t.xmin, ',' order by t.oid)) from pg_trigger t where not t.tgisinternal),
     (select md5(string_agg(o.portal_id || ':' || o.table_name, ',' order by o.portal_id, o.table_name)) from hubpg.objects o
      where o.phase <> 'gone'),
@@ -133,7 +134,7 @@ select n.nspname, c.relname
 from seen
 join pg_class c using (oid)
 join pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'v'`
+where c.relkind = 'v' or c.relhasrules`
 
 const watchFunctions = `
 select n.nspname, p.proname, left(p.prosrc, $1) || coalesce(left(pg_get_function_sqlbody(p.oid), $1), '')

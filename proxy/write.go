@@ -29,8 +29,9 @@ const (
 from unnest($1::text[]) t (name)
 left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(t.name))
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
-	askRehearse = "select current_user, r.* from hubpg.rehearse($1) r"
-	askCaptured = "select * from hubpg.captured($1)"
+	askRehearse  = "select current_user, r.* from hubpg.rehearse($1) r"
+	askCaptured  = "select * from hubpg.captured($1)"
+	askUnchanged = "select hubpg.unchanged($1)"
 	// The backend waits for HubSpot inside the transaction; the rollback to the savepoint takes the setting back.
 	askPatience = "select pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true)"
 	askLock     = "select hubpg.lock_tables($1, $2::text[])"
@@ -74,7 +75,7 @@ func (t *takeover) write(a *act) (bool, error) {
 	r, ok, err := t.rehearsed(a, permit)
 	for try := 1; err == nil && ok && len(r.rows) == 0 && !r.tooLarge; try++ {
 		var again bool
-		if ok, again, err = t.asItIs(a, try); !again {
+		if ok, again, err = t.asItIs(a, permit, try); !again {
 			return ok, err
 		}
 		r, ok, err = t.rehearsed(a, permit)
@@ -166,13 +167,30 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 // maxRehearsals bounds how often a statement is rehearsed.
 const maxRehearsals = 5
 
-// asItIs runs a statement of which the rehearsal has changed nothing. By now there may be something for it to change:
-// then the guard refuses it, and it is to be rehearsed again, unless the client has seen part of its answer.
-func (t *takeover) asItIs(a *act, try int) (ok, again bool, err error) {
+// asItIs runs a statement of which the rehearsal has changed nothing, or nothing that it has not taken back itself. By now
+// there may be something for it to change: then it is to be rehearsed again, unless the client has seen part of its answer.
+func (t *takeover) asItIs(a *act, permit string, try int) (ok, again bool, err error) {
 	said, flushes := len(t.toClient), t.flushes
-	t.presentAgain(a)
+	t.ask(askRehearse, []byte(permit))
+	if a.effect.CopyIn {
+		if f, err := t.play(); err != nil || f != nil {
+			ok, err = t.finish(f, err)
+			return ok, false, err
+		}
+	}
+	t.presentAgain(a).hold = true // until it is known that nothing has changed
+	if a.effect.CopyIn {
+		if f, err := t.play(); err != nil || f != nil {
+			ok, err = t.finish(f, err)
+			return ok, false, err
+		}
+	}
+	t.ask(askUnchanged, []byte(permit))
 	t.ask(askRelease)
 	f, err := t.play()
+	if err == nil && f == nil && (!t.own || a.simple && !a.last) {
+		t.release()
+	}
 	if err != nil || f == nil || pgwire.ParseError(f.message).Code != codeGuard {
 		ok, err = t.finish(f, err)
 		return ok, false, err
@@ -181,7 +199,7 @@ func (t *takeover) asItIs(a *act, try int) (ok, again bool, err error) {
 		ok, err = t.refuse(failure("40001", "rows of HubSpot changed while the statement was looked at", "", "Repeat the statement."))
 		return ok, false, err
 	}
-	t.toClient = t.toClient[:said]
+	t.toClient, t.held = t.toClient[:said], nil
 	err = t.insist(func() int {
 		t.ask(askBack)
 		t.ask(askRelease)

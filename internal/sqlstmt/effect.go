@@ -32,6 +32,9 @@ type Effect struct {
 	Prepares string // name of the statement that it prepares; Targets and Calls are of that one
 }
 
+// createTable is how many words CREATE GLOBAL TEMPORARY TABLE has.
+const createTable = 4
+
 // maxDetails bounds how many targets and calls are collected of one statement.
 const maxDetails = 1000
 
@@ -101,6 +104,8 @@ type visit struct {
 
 	explain, analyze bool
 	copied, from     bool
+	query            bool // what is copied is the answer of a query
+	table            bool // CREATE TABLE, which may fill the table: AS
 }
 
 // token looks at the next token of the statement.
@@ -116,6 +121,11 @@ func (v *visit) token(t token, last [3]token) {
 		return
 	}
 	isName := t.kind == tokenWord || t.kind == tokenQuoted
+	if v.count == 2 {
+		v.query = v.copied && v.punct(t, '(')
+		v.awaiting = v.awaiting && !v.query
+	}
+	v.table = v.table || v.count <= createTable && v.is(t, "table") && v.is(v.first, "create")
 	switch {
 	case isName && v.punct(last[0], '.') && v.parts > 0 && v.parts < len(v.dotted):
 		v.dotted[v.parts] = t
@@ -186,13 +196,16 @@ func (v *visit) finish() {
 	switch {
 	case e.Control != NoControl:
 		v.finishControl()
-	case v.explain && !v.analyze, v.copied && !v.from, v.defines():
+	case v.explain && !v.analyze, v.copied && !v.from && !v.query, v.defines():
 		*e = Effect{Start: e.Start, End: e.End}
 	}
 }
 
 // defines reports whether the statement only says what others will do.
 func (v *visit) defines() bool {
+	if v.table {
+		return false
+	}
 	for _, word := range [...]string{"create", "alter", "drop", "comment", "grant", "revoke"} {
 		if v.is(v.first, word) {
 			return true

@@ -43,8 +43,10 @@ func hubspotText(k catalog.Kind, raw json.RawMessage) (string, error) {
 		for i, item := range v {
 			text, ok := item.(string)
 			switch {
-			case !ok:
+			case item == nil:
 				return "", fmt.Errorf("a list must not contain NULL")
+			case !ok:
+				return "", fmt.Errorf("a list has one dimension")
 			case strings.Contains(text, ";"):
 				return "", fmt.Errorf("%q contains a semicolon, which separates the values of a list", text)
 			}
