@@ -1,0 +1,176 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"hubpg/internal/pgwire"
+	"hubpg/internal/sqlstmt"
+)
+
+// codeGuard is what the guard of a mirrored table says to a change that was not rehearsed.
+const codeGuard = "HS001"
+
+// maxCaptured bounds what one statement may change, as its rows in JSON.
+const maxCaptured = 256 << 20
+
+// rehearsal is what a statement would do.
+type rehearsal struct {
+	role, application  string
+	writes, onRowError string
+	timeout            time.Duration
+	impatient          bool // the session may not wait inside a transaction
+	rows               []CapturedRow
+	size               int
+	tooLarge           bool
+	locks              []byte // what keeps appliers out, as Postgres wrote it; nil if they have to be waited for
+}
+
+// rehearsed runs the statement, looks at what it would do and takes it back, up to the savepoint.
+func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
+	r := &rehearsal{}
+	t.ask(askSavepoint)
+	scope := t.pen.watch.current.Load()
+	if names := t.pen.unresolved(scope, &a.effect); len(names) > 0 {
+		t.ask(askResolve, array(names)).row = func(columns [][]byte) error {
+			t.pen.resolve(scope, string(columns[0]), string(columns[1]))
+			return nil
+		}
+	}
+	t.ask(askRehearse, []byte(permit)).row = r.settings
+	if a.effect.CopyIn {
+		t.endGroup()
+		if f, err := t.play(); err != nil || f != nil {
+			_, err = t.finish(f, err)
+			return nil, false, err
+		}
+		s := t.present(a)
+		s.told, s.hold, s.copied, s.replay = false, false, a.copied, a.taken
+		a.taken = true
+		f, err := t.play()
+		if err == nil && f != nil && a.copied.broken != "" {
+			f.message = failure("54000", a.copied.broken, "", "Split the data, or use INSERT.").Append(nil)
+		}
+		if err != nil || f != nil {
+			_, err = t.finish(f, err)
+			return nil, false, err
+		}
+	} else {
+		t.rehearse(a)
+	}
+	locks := len(t.steps)
+	t.ask(askCaptured, []byte(permit)).row = r.captured
+	t.ask(askBack)
+	f, err := t.play()
+	t.locked = len(r.rows) > 0 || r.tooLarge || f != nil && f.step >= locks
+	ok, err := t.finish(f, err)
+	return r, ok, err
+}
+
+// maxRehearsals bounds how often a statement is rehearsed.
+const maxRehearsals = 5
+
+// asItIs runs a statement of which the rehearsal has changed nothing, or nothing that it has not taken back itself. By now
+// there may be something for it to change: then it is to be rehearsed again, unless the client has seen part of its answer.
+func (t *takeover) asItIs(a *act, permit string, try int) (ok, again bool, err error) {
+	said, flushes := len(t.toClient), t.flushes
+	t.ask(askRehearse, []byte(permit))
+	if a.effect.CopyIn {
+		if f, err := t.play(); err != nil || f != nil {
+			ok, err = t.finish(f, err)
+			return ok, false, err
+		}
+	}
+	t.presentAgain(a).hold = true // until it is known that nothing has changed
+	if a.effect.CopyIn {
+		if f, err := t.play(); err != nil || f != nil {
+			ok, err = t.finish(f, err)
+			return ok, false, err
+		}
+	}
+	t.ask(askUnchanged, []byte(permit))
+	t.ask(askRelease)
+	f, err := t.play()
+	if err == nil && f == nil && (!t.own || a.simple && !a.last) {
+		t.release()
+	}
+	if err != nil || f == nil || pgwire.ParseError(f.message).Code != codeGuard {
+		ok, err = t.finish(f, err)
+		return ok, false, err
+	}
+	if t.flushes != flushes || try == maxRehearsals {
+		ok, err = t.refuse(failure("40001", "rows of HubSpot changed while the statement was looked at", "", "Repeat the statement."))
+		return ok, false, err
+	}
+	t.toClient, t.held = t.toClient[:said], nil
+	err = t.insist(func() int {
+		t.ask(askBack)
+		t.ask(askRelease)
+		return len(t.steps)
+	})
+	return err == nil, err == nil, err
+}
+
+func (r *rehearsal) settings(columns [][]byte) error {
+	if len(columns) != 6 {
+		return protocolError('D')
+	}
+	r.role, r.application = string(columns[0]), string(columns[1])
+	r.writes, r.onRowError = strings.ToLower(string(columns[2])), strings.ToLower(string(columns[3]))
+	ms, err := strconv.ParseInt(string(columns[4]), 10, 64)
+	if err != nil {
+		return protocolError('D')
+	}
+	r.timeout = time.Duration(ms) * time.Millisecond
+	r.impatient = string(columns[5]) == "t"
+	return nil
+}
+
+// captured takes a row; nil is one that was too large to be held.
+func (r *rehearsal) captured(columns [][]byte) error {
+	for _, c := range columns {
+		r.size += len(c)
+	}
+	if columns == nil || r.size > maxCaptured {
+		r.tooLarge, r.rows = true, nil
+		return nil
+	}
+	if r.tooLarge {
+		return nil
+	}
+	n, err := strconv.ParseInt(string(columns[0]), 10, 64)
+	if err != nil || len(columns) != 7 {
+		return protocolError('D')
+	}
+	r.locks = bytes.Clone(columns[6])
+	r.rows = append(r.rows, CapturedRow{
+		N: n, Schema: string(columns[1]), Table: string(columns[2]), Op: string(columns[3]),
+		Old: json.RawMessage(bytes.Clone(columns[4])), New: json.RawMessage(bytes.Clone(columns[5])),
+	})
+	return nil
+}
+
+// unresolved lists the targets whose meaning depends on the search path and has not been looked up.
+func (p *pen) unresolved(scope *scope, e *sqlstmt.Effect) []string {
+	var names []string
+	for _, t := range e.Targets {
+		if _, known := p.resolved[t.Name]; !known && scope.relevance(t) == ambiguous {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// resolve notes the schema that a name means on the search path.
+func (p *pen) resolve(scope *scope, name, schema string) {
+	if len(p.resolved) >= maxResolved {
+		clear(p.resolved)
+	}
+	if p.resolved == nil {
+		p.resolved = map[string]bool{}
+	}
+	p.resolved[name] = schema != "" && scope.relevance(sqlstmt.Name{Schema: schema, Name: name}) == relevant
+}
