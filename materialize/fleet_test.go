@@ -57,6 +57,8 @@ type history struct {
 	player *player
 	events [][]event
 
+	surfaces bool // lists, forms and the like are kept too
+
 	replayed replay // what the change log makes of empty tables, so far
 }
 
@@ -135,7 +137,7 @@ func newFleet(t *testing.T, cluster *pgtest.Cluster, first, histories int) *flee
 	return f
 }
 
-// history makes an account. Each fourth is kept by the follow and archived lanes alone, so that no sweep can rescue
+// history makes an account. Each fifth has lists, forms and the like too. Each fourth is kept by the follow and archived lanes alone, so that no sweep can rescue
 // what they lose; each third is an app's whose token expires; each fifth keeps deleted records.
 func (f *fleet) history(portal int64, seed int) (*history, childAccount) {
 	hub := sandbox.New(sandbox.Config{
@@ -156,6 +158,11 @@ func (f *fleet) history(portal int64, seed int) (*history, childAccount) {
 			Schema: 3 * time.Second, Archived: 1500 * time.Millisecond, IDs: 2 * time.Second, Pairs: 2 * time.Second,
 			Pending: time.Second, Retry: time.Second, Step: 3 * time.Second,
 		},
+	}
+	if seed%5 == 2 {
+		account.Objects = append(account.Objects, surfaceTables()...)
+		account.Pace.Lookups = 2 * time.Second
+		h.surfaces = true
 	}
 	kinds := anything
 	if seed%4 == 3 {
@@ -375,7 +382,10 @@ where schema_name = $1 and table_name = $2`, h.in, table).Scan(&n); err != nil {
 	if d := h.difference(); d != "" {
 		return d
 	}
-	return h.edgeDifference()
+	if d := h.edgeDifference(); d != "" || !h.surfaces {
+		return d
+	}
+	return h.surfaceDifference()
 }
 
 // account tells what hubpg shows of the account's tables that are not live, and where its lanes stand.

@@ -51,7 +51,8 @@ func live(t *testing.T, seed int) {
 		Seed: int64(seed), Contacts: 40, IndexLag: time.Duration(seed%4) * 300 * time.Millisecond, Disorder: seed%2 == 0,
 	})
 	cfg := w.config()
-	cfg.Objects = []string{"contacts", "companies", "boats"}
+	cfg.Objects = append([]string{"contacts", "companies", "boats"}, surfaceTables()...)
+	cfg.Pace.Lookups = time.Second
 	stop := w.start(cfg)
 	p := newPlayer(w.hub, w.url)
 	for _, e := range histories(slices.Concat(anything, disasters), 30, 90).Example(seed) {
@@ -75,5 +76,6 @@ func live(t *testing.T, seed int) {
 	w.awaitLive(120*time.Second, "contacts", "companies", "contacts_companies")
 	w.awaitEqual(60*time.Second, "contacts", "companies")
 	eventually(t, 60*time.Second, func() string { return w.edgeDifference() })
+	eventually(t, 60*time.Second, w.surfaceDifference)
 	eventually(t, 10*time.Second, w.replayDifference)
 }

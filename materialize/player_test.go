@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ var (
 	anything = []string{
 		"update", "update", "update", "update", "clear", "create", "create", "archive", "restore", "erase", "merge", "merge", "stamp",
 		"associate", "associate", "associate", "dissociate", "label", "property", "property", "retire", "retype", "object", "owner",
+		"list", "unlist", "join", "join", "join", "submit", "submit",
 		"fault", "fault", "calm", "expire", "refuse", "grant", "pause",
 	}
 	// disasters happen to the materializer.
@@ -54,11 +56,33 @@ type player struct {
 	last     int64   // what the last merge has left, 0 before the first
 	labels   []int   // association types from contacts to companies
 	boats    string  // type id of a custom object, once there is one
+	lists    []int64 // that the history has made, the oldest first
+	form     string  // that takes submissions
 	done     int
 }
 
 func newPlayer(hub *sandbox.Server, url string) *player {
-	return &player{hub: hub, url: url, labels: []int{1, 279}}
+	return &player{hub: hub, url: url, labels: []int{1, 279}, form: contactForm(hub)}
+}
+
+// contactForm is the id of a form that takes submissions.
+func contactForm(hub *sandbox.Server) string {
+	req := httptest.NewRequest(http.MethodGet, "/marketing/v3/forms", nil)
+	req.Header.Set("Authorization", "Bearer "+sandbox.DefaultToken)
+	res := httptest.NewRecorder()
+	hub.ServeHTTP(res, req)
+	var listed struct {
+		Results []struct{ ID, Name string } `json:"results"`
+	}
+	if err := json.Unmarshal(res.Body.Bytes(), &listed); err != nil {
+		return ""
+	}
+	for _, f := range listed.Results {
+		if f.Name == "Contact us" {
+			return f.ID
+		}
+	}
+	return ""
 }
 
 func living(hub *sandbox.Server, objectType string) []sandbox.Record {
@@ -117,6 +141,8 @@ func (p *player) do(e event) error {
 		return p.associate(e)
 	case "property", "retire", "retype", "object":
 		return p.define(e, table, record)
+	case "list", "unlist", "join", "submit":
+		return p.gather(e, table, record)
 	case "owner":
 		_, err := p.hub.AddOwner(fmt.Sprintf("owner%d@example.com", p.done), "Own", fmt.Sprint("Er", p.done))
 		return err
@@ -155,6 +181,31 @@ func (p *player) associate(e event) error {
 		return nil
 	}
 	return p.label()
+}
+
+// gather changes lists, who is in them, and what is submitted to forms.
+func (p *player) gather(e event, table string, record int64) error {
+	switch {
+	case e.kind == "submit":
+		return p.hub.SubmitForm(p.form, map[string]string{"email": fmt.Sprintf("h%d@example.com", p.done), "message": fmt.Sprint(e.value)})
+	case e.kind == "join" && table == "contacts": // or leave
+		return p.hub.Update(table, record, map[string]string{"jobtitle": fmt.Sprint("guest ", e.value%2)})
+	case e.kind == "list":
+		id, err := p.hub.AddList("contacts", fmt.Sprint("list ", p.done), "DYNAMIC", "jobtitle", fmt.Sprint("guest ", e.value%2))
+		p.lists = append(p.lists, id)
+		return err
+	case e.kind == "unlist" && len(p.lists) > 0:
+		req, err := http.NewRequest(http.MethodDelete, fmt.Sprintf("%s/crm/v3/lists/%d", p.url, p.lists[0]), nil)
+		if err != nil {
+			return err
+		}
+		p.lists = p.lists[1:]
+		req.Header.Set("Authorization", "Bearer "+sandbox.DefaultToken)
+		if resp, err := http.DefaultClient.Do(req); err == nil { // else a fault of the account: the list stays
+			_ = resp.Body.Close()
+		}
+	}
+	return nil
 }
 
 // label defines one more label, unless there are many, by the API as an administrator would.

@@ -1,14 +1,16 @@
 package materialize_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"hubpg/hubapi"
 	"hubpg/internal/sandbox"
@@ -62,35 +64,92 @@ func (w *world) memberDifference() string {
 	if err != nil {
 		return err.Error()
 	}
-	want := map[string]bool{}
+	var want []string
 	for i := range lists {
 		for _, id := range w.hub.ListMembers(lists[i].ID) {
-			want[fmt.Sprintf("%d/%d", lists[i].ID, id)] = true
+			want = append(want, fmt.Sprintf("%d/%d", lists[i].ID, id))
 		}
 	}
-	rows, err := w.pool.Query(context.Background(), `select list_id || '/' || record_id from hubspot.list_memberships`)
+	return w.rowsDifference("list_memberships", "list_id || '/' || record_id", want)
+}
+
+// rowsDifference compares the rows of a lookup table, each as a text, with those that it should have.
+func (w *world) rowsDifference(table, expression string, want []string) string {
+	w.t.Helper()
+	schema := cmp.Or(w.in, "hubspot")
+	rows, err := w.pool.Query(context.Background(), `select `+expression+` from `+pgx.Identifier{schema, table}.Sanitize())
 	if err != nil {
 		return err.Error()
 	}
-	defer rows.Close()
-	have := map[string]bool{}
-	for rows.Next() {
-		var key string
-		if err := rows.Scan(&key); err != nil {
-			return err.Error()
-		}
-		have[key] = true
+	have, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err.Error()
 	}
-	if rows.Err() != nil {
-		return rows.Err().Error()
+	slices.Sort(want)
+	slices.Sort(have)
+	if !slices.Equal(want, have) {
+		return fmt.Sprintf("%s: %d rows stored, HubSpot has %d", table, len(have), len(want))
 	}
-	if !maps.Equal(want, have) {
-		return fmt.Sprintf("%d memberships stored, %d in HubSpot", len(have), len(want))
+	var n int
+	if err := w.pool.QueryRow(context.Background(), `
+select row_count
+from hubpg.objects
+join hubpg.accounts using (portal_id)
+where schema_name = $1 and table_name = $2`, schema, table).Scan(&n); err != nil {
+		return err.Error()
 	}
-	if n := w.count(`select row_count from hubpg.objects where table_name = 'list_memberships'`); n != int64(len(have)) {
-		return fmt.Sprintf("%d memberships, counted %d", len(have), n)
+	if n != len(have) {
+		return fmt.Sprintf("%s: %d rows, counted %d", table, len(have), n)
 	}
 	return ""
+}
+
+// surfaceDifference compares lists, their members, forms and what was submitted to them with the account's truth.
+func (w *world) surfaceDifference() string {
+	w.t.Helper()
+	ctx := context.Background()
+	lists, err := w.client().ListSegments(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	var listed, submitted, made []string
+	for i := range lists {
+		listed = append(listed, fmt.Sprintf("%d %s %d", lists[i].ID, lists[i].Name, lists[i].Size()))
+	}
+	forms, err := w.client().ListForms(ctx, false)
+	if err != nil {
+		return err.Error()
+	}
+	archived, err := w.client().ListForms(ctx, true)
+	if err != nil {
+		return err.Error()
+	}
+	forms = append(forms, archived...)
+	for i := range forms {
+		made = append(made, forms[i].ID+" "+forms[i].Name)
+		for after := ""; forms[i].Type != "blog_comment"; {
+			page, err := w.client().ListSubmissions(ctx, forms[i].ID, after)
+			if err != nil {
+				return err.Error()
+			}
+			for _, s := range page.Submissions {
+				text := fmt.Sprintf("%s %d", forms[i].ID, s.SubmittedAt.UnixMilli())
+				for _, v := range s.Values {
+					text += fmt.Sprint(" ", v.Value)
+				}
+				submitted = append(submitted, text)
+			}
+			if after = page.After; after == "" {
+				break
+			}
+		}
+	}
+	return cmp.Or(
+		w.rowsDifference("lists", "id || ' ' || name || ' ' || size", listed),
+		w.memberDifference(),
+		w.rowsDifference("forms", "id || ' ' || name", made),
+		w.rowsDifference("form_submissions", `form_id || ' ' || (extract(epoch from submitted_at) * 1000)::bigint || coalesce((
+	select string_agg(' ' || (f.value ->> 'value'), '' order by f.ordinality) from jsonb_array_elements(fields) with ordinality f), '')`, submitted))
 }
 
 func TestListsFollowHubSpot(t *testing.T) {
