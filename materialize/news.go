@@ -54,7 +54,7 @@ with said as (
 	where links
 	order by table_name, record_id
 	on conflict (portal_id, table_name, record_id) do update
-	set since = clock_timestamp()
+	set since = clock_timestamp(), tries = 0
 )`
 
 // arguments are the first six parameters of a statement that begins with noteMentions.

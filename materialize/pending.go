@@ -1,0 +1,297 @@
+package materialize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"hubpg/hubapi"
+	"hubpg/internal/catalog"
+	"hubpg/internal/changes"
+)
+
+// changed is a number of records of one table whose associations are due.
+type changed struct {
+	table string
+	ids   []int64
+	since []time.Time
+}
+
+// pending reads the associations of changed records, many records in one call per pair.
+func (s *step) pending(ctx context.Context) (time.Duration, error) {
+	for !s.over() {
+		due, err := s.due(ctx)
+		if err != nil || len(due.ids) == 0 {
+			return s.e.cfg.Pace.Pending, err
+		}
+		cat, err := s.e.catalog(ctx)
+		if err != nil {
+			return 0, err
+		}
+		counts, err := s.rowCounts(ctx)
+		if err != nil {
+			return 0, err
+		}
+		postponed, failing, err := s.pendingPairs(ctx, cat.Pairs, due, counts)
+		if err != nil {
+			return 0, fmt.Errorf("associations of changed %s: %w", due.table, err)
+		}
+		given, err := s.settle(ctx, due, postponed)
+		if err != nil {
+			return 0, err
+		}
+		for _, pair := range failing {
+			if !given {
+				break
+			}
+			if err := s.passAgain(ctx, pair); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return 0, nil
+}
+
+// pendingPairs brings all pairs up to date for changed records. What is wrong with a pair is shown as the failure of its own
+// lane, and does not keep the others waiting: the records of one that fails are among those postponed, and one that HubSpot
+// does not show is passed over when it does.
+func (s *step) pendingPairs(
+	ctx context.Context, pairs []*catalog.Pair, c changed, counts map[string]int64,
+) (postponed []int64, failing []*catalog.Pair, err error) {
+	for _, pair := range pairs {
+		unanswered, err := s.pendingPair(ctx, pair, c, counts)
+		switch {
+		case err == nil:
+		case unreadable(err):
+			s.e.showFailure(ctx, laneArgs{s.args.Portal, pair.Name, LanePairs}, err)
+			if err := s.passAgain(ctx, pair); err != nil {
+				return nil, nil, err
+			}
+		case ctx.Err() != nil || ofTheAccount(err):
+			return nil, nil, err
+		default:
+			s.e.showFailure(ctx, laneArgs{s.args.Portal, pair.Name, LanePairs}, err)
+			unanswered, failing = c.ids, append(failing, pair)
+		}
+		postponed = append(postponed, unanswered...)
+	}
+	return postponed, failing, nil
+}
+
+// ofTheAccount says that an error is not about what was asked for, but about the quota, the token or the database.
+func ofTheAccount(err error) bool {
+	if _, ok := errors.AsType[*hubapi.RateError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*hubapi.AuthError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return true
+	}
+	return away(err) || errors.Is(err, errMoved) || errors.Is(err, errSchemaMoved)
+}
+
+// passAgain makes the next pass over a pair due at once. It is for changes that cannot be looked at now, because HubSpot
+// does not show one of the types: the pass is tried until it does, and finds them all.
+func (s *step) passAgain(ctx context.Context, pair *catalog.Pair) error {
+	a := laneArgs{s.args.Portal, pair.Name, LanePairs}
+	tag, err := s.e.cfg.Pool.Exec(ctx, `
+update hubpg.cursors
+set position = position - 'ended' - 'took', revision = revision + 1
+where portal_id = $1 and table_name = $2 and lane = $3 and key = '' and position ? 'ended'`, a.Portal, a.Table, a.Lane)
+	if err == nil && tag.RowsAffected() > 0 {
+		_, err = s.e.cfg.Pool.Exec(ctx, `
+update hubpg.river_job
+set scheduled_at = now()
+where kind = $1 and state in ('available', 'scheduled') and args @> $2`, laneKind, a)
+	}
+	if err != nil {
+		return fmt.Errorf("begin another pass over %s: %w", pair.Name, err)
+	}
+	return nil
+}
+
+// due returns the records that have waited longest, of one table, at most as many as one call takes.
+func (s *step) due(ctx context.Context) (changed, error) {
+	var c changed
+	rows, err := s.e.cfg.Pool.Query(ctx, `
+select table_name, record_id, since
+from hubpg.pending_associations
+where portal_id = $1 and table_name = (
+	select table_name
+	from hubpg.pending_associations
+	where portal_id = $1 and since <= clock_timestamp()
+	order by since
+	limit 1)
+and since <= clock_timestamp()
+order by since
+limit $2`, s.args.Portal, hubapi.MaxAssociationInputs)
+	if err != nil {
+		return c, fmt.Errorf("read changed records: %w", err)
+	}
+	var (
+		id    int64
+		since time.Time
+	)
+	_, err = pgx.ForEachRow(rows, []any{&c.table, &id, &since}, func() error {
+		c.ids, c.since = append(c.ids, id), append(c.since, since)
+		return nil
+	})
+	if err != nil {
+		return c, fmt.Errorf("read changed records: %w", err)
+	}
+	return c, nil
+}
+
+// unreadableRows is the number of rows of a table that HubSpot does not show at the moment.
+const unreadableRows = -1
+
+// rowCounts returns how many rows each table that can hold associations has; tables without rows have none.
+func (s *step) rowCounts(ctx context.Context) (map[string]int64, error) {
+	rows, err := s.e.cfg.Pool.Query(ctx, `
+select table_name, case phase when 'live' then row_count when 'degraded' then $2 when 'gone' then 0 else row_count + 1 end
+from hubpg.objects
+where portal_id = $1`, s.args.Portal, int64(unreadableRows))
+	if err != nil {
+		return nil, fmt.Errorf("count rows: %w", err)
+	}
+	counts := map[string]int64{}
+	var (
+		name string
+		n    int64
+	)
+	_, err = pgx.ForEachRow(rows, []any{&name, &n}, func() error {
+		counts[name] = n
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count rows: %w", err)
+	}
+	return counts, nil
+}
+
+// pendingPair brings one pair up to date for changed records of either end. From B's end, only records of A that
+// are linked on one side and not on the other are read again: a label that changed while both links stayed is found
+// when A changes, or by the next pass over the pair.
+func (s *step) pendingPair(ctx context.Context, pair *catalog.Pair, c changed, counts map[string]int64) ([]int64, error) {
+	if pair.A.Name != c.table && pair.B.Name != c.table || counts[pair.A.Name] == 0 || counts[pair.B.Name] == 0 {
+		return nil, nil
+	}
+	if counts[pair.A.Name] == unreadableRows || counts[pair.B.Name] == unreadableRows {
+		return nil, s.passAgain(ctx, pair)
+	}
+	var unanswered []int64
+	if pair.A.Name == c.table {
+		left, err := s.associate(ctx, pair, c.ids, changes.Follow, move{})
+		if err != nil {
+			return nil, err
+		}
+		unanswered = left
+	}
+	if pair.B.Name != c.table || pair.A.Name == pair.B.Name {
+		return unanswered, nil
+	}
+	got, err := s.edges(ctx, pair.B.Path, pair.A.Path, c.ids)
+	if err != nil {
+		return nil, err
+	}
+	differ, err := s.differing(ctx, pair, got)
+	if err != nil {
+		return nil, err
+	}
+	for part := range slices.Chunk(differ, hubapi.MaxAssociationInputs) {
+		if _, err := s.associate(ctx, pair, part, changes.Follow, move{}); err != nil {
+			return nil, err
+		}
+	}
+	return append(unanswered, got.unanswered...), nil
+}
+
+// differing returns the records of A that are linked with B's records at HubSpot and not in the table, or the reverse.
+func (s *step) differing(ctx context.Context, pair *catalog.Pair, got *edgeList) ([]int64, error) {
+	type link struct{ a, b int64 }
+	theirs := map[link]bool{}
+	asked := make([]int64, 0, len(got.of))
+	for b, list := range got.of {
+		asked = append(asked, b)
+		for _, to := range list {
+			theirs[link{to.ToID, b}] = true
+		}
+	}
+	colA, colB := pgx.Identifier{pair.ColumnA()}.Sanitize(), pgx.Identifier{pair.ColumnB()}.Sanitize()
+	rows, err := s.e.cfg.Pool.Query(ctx, `
+select distinct `+colA+`, `+colB+`
+from `+pgx.Identifier{pair.Schema, pair.Name}.Sanitize()+`
+where `+colB+` = any ($1)`, asked)
+	if err != nil {
+		return nil, fmt.Errorf("read links of %s: %w", pair.Name, err)
+	}
+	differ := map[int64]bool{}
+	var l link
+	_, err = pgx.ForEachRow(rows, []any{&l.a, &l.b}, func() error {
+		if theirs[l] {
+			delete(theirs, l)
+		} else {
+			differ[l.a] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read links of %s: %w", pair.Name, err)
+	}
+	for l := range theirs {
+		differ[l.a] = true
+	}
+	ids := make([]int64, 0, len(differ))
+	for id := range differ {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// Records whose associations could not be read are tried again after a pause that doubles, from Pace.Pending on, and given
+// up after so many tries: the next pass over the pair asks for every record.
+const (
+	pendingTries     = 10
+	longPendingPause = 10 * time.Minute
+)
+
+// settle takes records off the list, unless they have changed again meanwhile, and postpones those that HubSpot said nothing
+// about. It says whether any of these were given up.
+func (s *step) settle(ctx context.Context, c changed, postponed []int64) (given bool, err error) {
+	var settled int64
+	err = s.e.cfg.Pool.QueryRow(ctx, `
+with seen as (
+	select p.record_id, p.record_id = any ($5) as open, p.tries
+	from hubpg.pending_associations p
+	join unnest($3::bigint[], $4::timestamptz[]) as d (record_id, since) on d.record_id = p.record_id and d.since = p.since
+	where p.portal_id = $1 and p.table_name = $2
+	order by p.record_id
+	for update of p
+), postponed as (
+	update hubpg.pending_associations p
+	set tries = p.tries + 1, since = clock_timestamp() + least($7::interval * 2 ^ p.tries, $8::interval)
+	from seen
+	where p.portal_id = $1 and p.table_name = $2 and p.record_id = seen.record_id and seen.open and seen.tries < $6
+), settled as (
+	delete from hubpg.pending_associations p
+	using seen
+	where p.portal_id = $1 and p.table_name = $2 and p.record_id = seen.record_id and not (seen.open and seen.tries < $6)
+	returning seen.open)
+select count(*), coalesce(bool_or(open), false)
+from settled`, s.args.Portal, c.table, c.ids, c.since, append([]int64{}, postponed...), pendingTries,
+		s.e.cfg.Pace.Pending, longPendingPause).Scan(&settled, &given)
+	if err != nil {
+		return false, fmt.Errorf("settle changed records: %w", err)
+	}
+	s.e.log.Debug("associations read", slog.String("object", c.table), slog.Int64("records", settled))
+	return given, nil
+}
