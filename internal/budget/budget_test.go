@@ -75,6 +75,25 @@ func TestReadsOfOneProcessKeepTheirShareInEveryWindow(t *testing.T) {
 	}
 }
 
+// A third of five searches a second is 1.67: never more than two in a window, guard included, and 1.6 a second.
+func TestReadsUseTheirShareOfFewCalls(t *testing.T) {
+	t.Parallel()
+	b := budget.New(pgtest.Migrated(t, migrations.Up).Pool(t), budget.Config{PortalID: portal, Search: 5})
+	var wg sync.WaitGroup
+	var out calls
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	stalled := watch(ctx, &wg)
+	load(ctx, &wg, b, 4, "search", "fresh", &out)
+	wg.Wait()
+	if most, want := busiest(out.at["fresh"], 1249*time.Millisecond), stalled.most(t, 1249*time.Millisecond, 1.6); most > want {
+		t.Errorf("%d calls in 1.25 s, the share is %d", most, want)
+	}
+	if n, want := out.count("fresh"), stalled.least(10*time.Second, 1.6); n < want {
+		t.Errorf("%d calls in 10 s, want at least %d", n, want)
+	}
+}
+
 func TestManyProcessesKeepTheShareTogether(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Migrated(t, migrations.Up)

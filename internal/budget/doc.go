@@ -1,8 +1,8 @@
 // Package budget shares one account's HubSpot quota between any number of processes.
 //
-// Guarantee: all reads of all processes together never exceed their share of any limit, in any window, and all calls
-// together never exceed the limit, as long as calls travel evenly to within the guard. A process that dies gives its
-// part back within a second, a busy writer within three, since nobody reserves further ahead.
+// Guarantee: all reads of all processes together never exceed their share of any limit, rounded up to a whole call in any
+// one window, and all calls together never exceed the limit, as long as calls travel evenly to within the guard. A process
+// that dies gives its part back within a second, a busy writer within three, since nobody reserves further ahead.
 //
 //	Wait ─▶ queue (Writes > Fresh > Backfill > Sweeps) ─▶ slots ─▶ go
 //	                                                       ▲
@@ -12,7 +12,8 @@
 // A limit is kept by the generic cell rate algorithm: the row holds the instant up to which calls are given away, and
 // a reservation moves it by one step per call. Calls thus go out evenly, one step apart, which is what rolling windows
 // ask for: a window of length W and a guard J for the time a call needs to arrive see at most (W+J)/step calls, so the
-// step is (W+J)/limit. Reads have a second such instant with a step longer by the share.
+// step is (W+J)/limit. Reads have a second such instant, whose step is (W+J)/⌈limit·share⌉ or W/(limit·share), whichever is
+// longer: a third of five searches a second is two in a window at most, and 1.6 a second.
 //
 // Priority between processes needs no messages: a reservation succeeds only while what is already given away reaches
 // less far into the future than the class may (Writes 2 s, Fresh 500 ms, Backfill 250 ms, Sweeps 125 ms). While fresh

@@ -3,6 +3,7 @@ package budget
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 )
@@ -78,7 +79,11 @@ func (m *Memory) give(r reservation) (grant, error) {
 	step, callFree := callStep, later(later(now, row.paused), row.free)
 	first := callFree
 	if r.reads {
-		step = time.Duration(float64(callStep) / r.share)
+		part := float64(row.limit.calls) * r.share
+		step = max(time.Duration(float64(row.limit.window)/part), (row.limit.window+r.guard)/time.Duration(math.Ceil(part-1e-9)))
+		if row.slow.After(now) {
+			step *= 2
+		}
 		first = later(callFree, row.readFree)
 	}
 	g := grant{

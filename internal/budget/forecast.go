@@ -88,7 +88,7 @@ const (
 //	backfill       Σ tables ⌈rows/100⌉, twice where wide, and Fetchers where that is more than a page: as many ranges of
 //	               ids turn out empty  +  Σ pairs ⌈rows/1000⌉
 //	its duration   max(object calls / burst pace, association calls / association pace, all calls / (day's share × 0.85)),
-//	               pace = limit × share / (window + guard)
+//	               pace = the lesser of limit × share / window and ⌈limit × share⌉ / (window + guard)
 //	follow         tables × day/Idle searches
 //	trailing       tables × day/Trailing searches
 //	schema         day/Schema × (5 + tables + tables with pipelines)
@@ -183,7 +183,8 @@ func (b *BackfillForecast) takes(c Config, limits Limits) {
 
 // pace is how many reads a second go out under a limit.
 func (c Config) pace(bucket string, calls int, window time.Duration) float64 {
-	return float64(max(calls, 1)) * c.Share / (window + c.guard(bucket)).Seconds()
+	part := float64(max(calls, 1)) * c.Share
+	return min(part/window.Seconds(), math.Ceil(part-1e-9)/(window+c.guard(bucket)).Seconds())
 }
 
 func ceil(n, by int64) int64 { return max(1, (n+by-1)/by) }

@@ -50,14 +50,15 @@ known as (
 ),
 paced as (
     select *,
-           interval '1 ms' * ((window_ms + @guard) / max_calls::float8)
-               * case when slow_until > now then 2 else 1 end as call_step
-    from known
+           unit * ((window_ms + @guard) / max_calls::float8) as call_step,
+           unit * greatest(window_ms / (max_calls * @share::float8),
+                           (window_ms + @guard) / ceil(max_calls * @share::float8 - 1e-9)) as read_step
+    from (select *, interval '1 ms' * case when slow_until > now then 2 else 1 end as unit from known) k
 ),
 next as (
     select *,
            greatest(now, paused_until, free_at) as call_free,
-           case when @reads then call_step / @share::float8 else call_step end as step
+           case when @reads then read_step else call_step end as step
     from paced
 ),
 due as (
