@@ -3,6 +3,7 @@ package materialize_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -263,10 +264,18 @@ func (w *world) tableDifference(t *catalog.Table) string {
 		create.String()+`) on commit drop`); err != nil {
 		return err.Error()
 	}
-	records := w.hub.Snapshot(t.Path)
-	records = slices.DeleteFunc(records, func(r sandbox.Record) bool { return r.Archived })
-	_, err = tx.CopyFrom(ctx, pgx.Identifier{"expected"}, names, pgx.CopyFromSlice(len(records), func(i int) ([]any, error) {
-		r := records[i]
+	next, stop := iter.Pull(w.hub.Records(t.Path))
+	defer stop()
+	records := 0
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{"expected"}, names, pgx.CopyFromFunc(func() ([]any, error) {
+		r, ok := next()
+		for ok && r.Archived {
+			r, ok = next()
+		}
+		if !ok {
+			return nil, nil
+		}
+		records++
 		row := []any{r.ID, r.CreatedAt, r.UpdatedAt}
 		for _, c := range columns {
 			raw := r.Properties[c.Property]
@@ -297,7 +306,7 @@ cross join lateral (select array_remove(array[null::text`+compare.String()+`], n
 		return err.Error()
 	}
 	if missing+extra+differing > 0 {
-		return fmt.Sprintf("%d missing, %d too many, %d differ of %d, such as %s", missing, extra, differing, len(records), example)
+		return fmt.Sprintf("%d missing, %d too many, %d differ of %d, such as %s", missing, extra, differing, records, example)
 	}
 	var counted, counts int64
 	if err := tx.QueryRow(ctx, `

@@ -87,10 +87,11 @@ func (w *webhooks) queue(h *hook, body webhookEvent, cfg Webhooks) {
 		w.stats.Dropped++
 		return
 	}
-	w.pending = append(w.pending, &delivery{hook: h, due: time.Now(), body: body})
+	due := time.Now().Add(time.Duration(w.rng.Int64N(int64(cfg.Delay) + 1)))
+	w.pending = append(w.pending, &delivery{hook: h, due: due, body: body})
 	if cfg.Duplicates > 0 && w.rng.Float64() < cfg.Duplicates {
 		w.stats.Duplicated++
-		w.pending = append(w.pending, &delivery{hook: h, due: time.Now(), body: body})
+		w.pending = append(w.pending, &delivery{hook: h, due: due, body: body})
 	}
 	w.rouse()
 }

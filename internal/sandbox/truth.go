@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -76,19 +77,32 @@ func (s *Server) Count(objectType string) int {
 
 // Snapshot returns every record of a type as it is now, archived ones too, in id order.
 func (s *Server) Snapshot(objectType string) []Record {
-	var out []Record
+	return slices.Collect(s.Records(objectType))
+}
+
+// Records is [Server.Snapshot] one record at a time, for a type that would not fit in memory that way.
+func (s *Server) Records(objectType string) iter.Seq[Record] {
+	var t *table
+	var versions []*record
 	s.account.view(func() {
-		t := s.account.table(objectType)
-		if t == nil {
+		if t = s.account.table(objectType); t == nil {
 			return
 		}
-		out = make([]Record, 0, t.live.len()+t.gone.len())
-		add := func(e *entry) bool { out = append(out, t.truth(e.cur)); return true }
+		versions = make([]*record, 0, t.live.len()+t.gone.len())
+		add := func(e *entry) bool { versions = append(versions, e.cur); return true }
 		t.live.ascend(place{}, add)
 		t.gone.ascend(place{}, add)
 	})
-	slices.SortFunc(out, func(a, b Record) int { return cmp.Compare(a.ID, b.ID) })
-	return out
+	slices.SortFunc(versions, func(a, b *record) int { return cmp.Compare(a.id, b.id) })
+	return func(yield func(Record) bool) {
+		for _, v := range versions {
+			var r Record
+			s.account.view(func() { r = t.truth(v) })
+			if !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // Lookup returns one record as it is now. A merged-away id gives the survivor.

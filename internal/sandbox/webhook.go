@@ -23,6 +23,8 @@ const (
 type Webhooks struct {
 	// RetryOver is the time over which ten retries are spread (default 24 hours).
 	RetryOver time.Duration
+	// Delay is how late an event sets out at most (default 0: at once).
+	Delay time.Duration
 	// Timeout is how long a receiver may take (default 5 seconds).
 	Timeout time.Duration
 	// Shuffle sends events in any order; otherwise those of one moment come in theirs.
