@@ -78,19 +78,26 @@ func TestReadsOfOneProcessKeepTheirShareInEveryWindow(t *testing.T) {
 // A third of five searches a second is 1.67: never more than two in a window, guard included, and 1.6 a second.
 func TestReadsUseTheirShareOfFewCalls(t *testing.T) {
 	t.Parallel()
-	b := budget.New(pgtest.Migrated(t, migrations.Up).Pool(t), budget.Config{PortalID: portal, Search: 5})
-	var wg sync.WaitGroup
-	var out calls
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	stalled := watch(ctx, &wg)
-	load(ctx, &wg, b, 4, "search", "fresh", &out)
-	wg.Wait()
-	if most, want := busiest(out.at["fresh"], 1249*time.Millisecond), stalled.most(t, 1249*time.Millisecond, 1.6); most > want {
-		t.Errorf("%d calls in 1.25 s, the share is %d", most, want)
-	}
-	if n, want := out.count("fresh"), stalled.least(10*time.Second, 1.6); n < want {
-		t.Errorf("%d calls in 10 s, want at least %d", n, want)
+	pool := pgtest.Migrated(t, migrations.Up).Pool(t)
+	for i, c := range []struct {
+		cfg    budget.Config
+		family string
+		want   time.Duration // between two reads
+	}{
+		{budget.Config{Search: 5, Share: 1.0 / 3}, "search", 1250 * time.Millisecond / 2},
+		{budget.Config{Search: 5, Share: 0.4}, "search", 1250 * time.Millisecond / 2},
+		{budget.Config{Search: 5, Share: 0.21}, "search", time.Second * 20 / 21}, // two in a window would be more than the share
+		{budget.Config{Search: 5, Share: 1}, "search", 1250 * time.Millisecond / 5},
+		{budget.Config{Burst: 190, Share: 1.0 / 3}, "object", 10400 * time.Millisecond / 64},
+	} {
+		c.cfg.PortalID = portal + int64(i)
+		stored := budget.New(pool, c.cfg)
+		simulated, _ := budget.NewInMemory(c.cfg)
+		for _, b := range []*budget.Budget{stored, simulated} {
+			if step, err := b.Step(t.Context(), c.family); err != nil || (step-c.want).Abs() > time.Microsecond {
+				t.Errorf("%+v: a read each %s, want %s (%v)", c.cfg, step, c.want, err)
+			}
+		}
 	}
 }
 

@@ -34,6 +34,12 @@ type memoryRow struct {
 // Budget returns another process's budget over the same ledger.
 func (m *Memory) Budget(cfg Config) *Budget { return newBudget(m, cfg) }
 
+// Step is the time between two fresh reads.
+func (b *Budget) Step(ctx context.Context, family string) (time.Duration, error) {
+	g, err := b.reserve(ctx, bucketOf(family), fresh, 1, 0)
+	return g.step, err
+}
+
 // Fail makes every reservation fail from now on.
 func (m *Memory) Fail(err error) {
 	m.mu.Lock()
