@@ -119,7 +119,7 @@ func (r *residue) judge(text []byte, l *ledger, h *Hub) sqlstmt.State {
 		return sqlstmt.Nothing
 	}
 	n := h.names.Load()
-	if clear, named := n.clears(text); clear {
+	if cleared, named := n.clears(text); cleared {
 		if named {
 			r.judged = n.number
 		}

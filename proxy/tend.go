@@ -55,7 +55,7 @@ func (n *names) suspect(word string) bool {
 
 // clears reports whether text leaves nothing behind, and whether that rests on what it names. It is quick, and may be false
 // for a text that leaves nothing behind.
-func (n *names) clears(text []byte) (clear, named bool) {
+func (n *names) clears(text []byte) (cleared, named bool) {
 	if n.sieve == nil || n.all {
 		return false, false
 	}

@@ -2,6 +2,7 @@ package sqlstmt
 
 import (
 	"bytes"
+	"math/bits"
 	"strings"
 )
 
@@ -9,13 +10,15 @@ import (
 // concurrently.
 type Sieve struct {
 	names  map[string]struct{} // lower-case words, at least one of which every text that matters holds
-	filter [64]uint64          // one bit for the hash of each of the names
+	filter []uint64            // one bit for the hash of each of the names; a power of two of words
 	calls  bool                // a text that only selects may matter
 }
 
 // NewSieve returns a Sieve for tables, the schemas they are in, and functions that change them.
 func NewSieve(tables, functions []string) *Sieve {
-	s := &Sieve{names: map[string]struct{}{}, calls: len(functions) > 0}
+	// 64 bits for each name: one in 64 of the words that are no names is looked up all the same.
+	filter := max(64, 1<<bits.Len(uint(len(tables)+len(functions))))
+	s := &Sieve{names: map[string]struct{}{}, filter: make([]uint64, filter), calls: len(functions) > 0}
 	for _, list := range [][]string{tables, functions} {
 		for _, name := range list {
 			s.add(name)
@@ -37,8 +40,10 @@ func (s *Sieve) add(name string) {
 	for i := range len(word) {
 		h = mix(h, word[i])
 	}
-	s.filter[h>>6&63] |= 1 << (h & 63)
+	s.filter[h>>6&s.mask()] |= 1 << (h & 63)
 }
+
+func (s *Sieve) mask() uint32 { return uint32(len(s.filter) - 1) }
 
 func mix(h uint32, c byte) uint32 { return (h ^ uint32(c|0x20)) * 0x9E3779B1 >> 3 }
 
@@ -52,7 +57,7 @@ func (s *Sieve) MayChange(text []byte) bool {
 // Clears reports whether text is one SELECT that none of the names can hide in, and whether it has any other word than
 // SELECT. True is certain; false is not: it is said of every text with a quote, an escape, a dollar or a letter that is
 // not ASCII's.
-func (s *Sieve) Clears(text []byte) (clear, named bool) {
+func (s *Sieve) Clears(text []byte) (cleared, named bool) {
 	if !onlySelects(text) {
 		return false, false
 	}
@@ -70,7 +75,7 @@ func (s *Sieve) Clears(text []byte) (clear, named bool) {
 
 // holds reports whether one of the words of text is a name.
 func (s *Sieve) holds(text []byte) bool {
-	h, start := uint32(0), -1
+	h, start, mask := uint32(0), -1, s.mask()
 	for i, c := range text {
 		if isWord(c) {
 			if start < 0 {
@@ -80,13 +85,13 @@ func (s *Sieve) holds(text []byte) bool {
 			continue
 		}
 		if start >= 0 {
-			if s.filter[h>>6&63]&(1<<(h&63)) != 0 && s.has(text[start:i]) {
+			if s.filter[h>>6&mask]&(1<<(h&63)) != 0 && s.has(text[start:i]) {
 				return true
 			}
 			start = -1
 		}
 	}
-	return start >= 0 && s.filter[h>>6&63]&(1<<(h&63)) != 0 && s.has(text[start:])
+	return start >= 0 && s.filter[h>>6&mask]&(1<<(h&63)) != 0 && s.has(text[start:])
 }
 
 func (s *Sieve) has(word []byte) bool {

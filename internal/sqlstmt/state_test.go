@@ -66,7 +66,7 @@ func TestLeavesBehindTrustsOnlyWhatShows(t *testing.T) {
 func TestAQueryIsClearedOnlyOfWhatItCannotHide(t *testing.T) {
 	t.Parallel()
 	sieve := sqlstmt.NewSieve([]string{"nextval", "a view", "into", "delete"}, nil)
-	for text, want := range map[string]struct{ clear, named bool }{
+	for text, want := range map[string]struct{ cleared, named bool }{
 		"select 1":                                 {true, false},
 		" SELECT 1, -1.5;\n":                       {true, false},
 		"select x from t where y = 12":             {true, true},
@@ -90,12 +90,12 @@ func TestAQueryIsClearedOnlyOfWhatItCannotHide(t *testing.T) {
 		"select $a$ x $a$nextval(1)":         {},
 		"select \u00fcber":                   {},
 	} {
-		clear, named := sieve.Clears([]byte(text))
-		if clear != want.clear || clear && named != want.named {
-			t.Errorf("%q: clear is %v, named %v", text, clear, named)
+		cleared, named := sieve.Clears([]byte(text))
+		if cleared != want.cleared || cleared && named != want.named {
+			t.Errorf("%q: cleared is %v, named %v", text, cleared, named)
 		}
 		suspect := func(word string) bool { return word == "nextval" || word == "a view" }
-		if clear && sqlstmt.LeavesBehind(text, suspect) != sqlstmt.Nothing {
+		if cleared && sqlstmt.LeavesBehind(text, suspect) != sqlstmt.Nothing {
 			t.Errorf("%q is cleared of what it leaves behind", text)
 		}
 	}
