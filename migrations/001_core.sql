@@ -97,8 +97,7 @@ create table hubpg.pending_associations (
     portal_id  bigint      not null,
     table_name text        not null, -- the object table whose record changed
     record_id  bigint      not null,
-    since      timestamptz not null default now(), -- later than now: not to be tried before
-    tries      integer     not null default 0,     -- in vain
+    since      timestamptz not null default now(),
     constraint pending_associations_pkey primary key (portal_id, table_name, record_id)
 );
 comment on table hubpg.pending_associations is 'records whose associations have to be read again';

@@ -2,7 +2,11 @@ package migrations_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -124,5 +128,29 @@ func TestUpNamesTheNextStep(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A migration that has landed is history: databases that are past it do not see what it says now.
+func TestMigrationsThatHaveLandedStay(t *testing.T) {
+	t.Parallel()
+	landed, err := os.ReadFile("testdata/landed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob("*.sql") // in order
+	if err != nil {
+		t.Fatal(err)
+	}
+	var now strings.Builder
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&now, "%x  %s\n", sha256.Sum256(text), name)
+	}
+	if got := now.String(); got != string(landed) {
+		t.Errorf("testdata/landed has other migrations (sha256sum *.sql): leave those that are there alone and add one\n%s", got)
 	}
 }

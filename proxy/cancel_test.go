@@ -27,7 +27,7 @@ func (r *rig) cancelOver(secure bool, pid uint32, key []byte) {
 		if _, err := io.ReadFull(conn, answer); err != nil || answer[0] != 'S' {
 			r.t.Fatalf("ask for TLS: %q, %v", answer, err)
 		}
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is the proxy of this test
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	if err := send(conn, pgwire.AppendCancelRequest(nil, pid, key)); err != nil {
 		r.t.Fatalf("send a cancel request: %v", err)
@@ -68,7 +68,7 @@ func TestOnlyTheRightKeyCancelsInWhateverIsUnderWay(t *testing.T) {
 		r.cancelOver(true, pid, make([]byte, len(key)))
 		select {
 		case err := <-done:
-			t.Errorf("%s: a wrong key has ended the query: %v", version, err)
+			t.Fatalf("%s: a wrong key has ended the query: %v", version, err)
 		case <-time.After(300 * time.Millisecond):
 		}
 		r.cancelOver(true, pid, key)
@@ -138,6 +138,7 @@ func TestDrainLetsCopiesFinish(t *testing.T) {
 	copied, read, stopped := make(chan error, 1), make(chan error, 1), make(chan error, 1)
 	go func() {
 		_, err := in.PgConn().CopyFrom(deadline(t), data, "copy t from stdin")
+		data.CloseWithError(io.ErrClosedPipe)
 		copied <- err
 	}()
 	stalled, let := make(chan struct{}), make(chan struct{})
