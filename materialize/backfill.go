@@ -21,13 +21,18 @@ import (
 // that dies repeats at most one page per range.
 const maxGroup = 2000
 
+// betweenSteps is the longest pause between two steps that counts as work.
+const betweenSteps = 10 * time.Second
+
 // backfillPosition is the cursor of the backfill lane. Without ranges, all has been read.
 type backfillPosition struct {
 	Ranges  []*span `json:"ranges"`
 	Rows    int64   `json:"rows"`    // records read so far
 	Seconds float64 `json:"seconds"` // spent working; rows per second and ETA follow from it
-	Wide    bool    `json:"wide,omitempty"`
-	Done    bool    `json:"done,omitempty"`
+	// At is when the position was stored. The moment between two steps is part of the work, a longer absence is not.
+	At   time.Time `json:"at,omitzero"`
+	Wide bool      `json:"wide,omitempty"`
+	Done bool      `json:"done,omitempty"`
 }
 
 // backfill reads every record of a table once, in ranges of ids.
@@ -55,6 +60,9 @@ func (s *step) backfill(ctx context.Context) (time.Duration, error) {
 	b := &filling{
 		step: s, target: t, cursor: c, position: p, ranges: &ranges{spans: p.Ranges},
 		pages: make(chan *idPage), began: time.Now(),
+	}
+	if time.Since(p.At) < betweenSteps {
+		b.began = p.At
 	}
 	b.changed = sync.NewCond(&b.mu)
 	err = b.run(ctx)
@@ -345,7 +353,8 @@ func (f *filling) advance(group []*idPage) (*mirror.Batch, *backfillPosition) {
 		f.position.Rows += int64(count)
 	}
 	p := f.position
-	p.Seconds += time.Since(f.began).Seconds()
+	p.At = time.Now()
+	p.Seconds += p.At.Sub(f.began).Seconds()
 	p.Ranges = nil
 	for _, s := range f.ranges.spans {
 		if !s.done() {

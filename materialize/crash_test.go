@@ -3,8 +3,12 @@ package materialize_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,4 +103,64 @@ where locktype = 'advisory' and classid = $1::bigint::oid and database = (select
 	start := time.Now()
 	w.awaitEqual(15*time.Second, "contacts")
 	t.Logf("taken over after %s", time.Since(start))
+}
+
+// cursors counts how often each page of the first filling of contacts is asked for.
+type cursors struct {
+	mu    sync.Mutex // guards below
+	asked map[string]int
+}
+
+func (c *cursors) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/contacts") && strings.Contains(r.URL.Path, "/objects/") && q.Get("archived") != "true" {
+			c.mu.Lock()
+			c.asked[q.Get("after")]++
+			c.mu.Unlock()
+		}
+		next.ServeHTTP(rw, r)
+	})
+}
+
+// TestAKillRepeatsAtMostAPageOfEachRange: the position of every range is stored with its pages, so what a killed process had
+// under way is all that is read again.
+func TestAKillRepeatsAtMostAPageOfEachRange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 12_000, Latency: 20 * time.Millisecond})
+	c := &cursors{asked: map[string]int{}}
+	api := httptest.NewServer(c.count(w.hub))
+	t.Cleanup(api.Close)
+	w.url = api.URL
+	kills, stored := 0, int64(0)
+	for stored < 9_000 {
+		cmd := w.process()
+		from := stored
+		eventually(t, 60*time.Second, func() string { // so that every process gets on
+			if w.count(`select count(*) from pg_class where oid = to_regclass('hubspot.contacts')`) > 0 {
+				stored = w.count(`select count(*) from hubspot.contacts`)
+			}
+			if stored < from+700 {
+				return fmt.Sprint(stored, " rows are stored")
+			}
+			return ""
+		})
+		kill(cmd)
+		kills++
+	}
+	cmd := w.process()
+	defer kill(cmd)
+	w.awaitLive(120*time.Second, "contacts")
+	w.awaitEqual(60*time.Second, "contacts")
+	const fetchers = 4 // of the child
+	repeated, asked := 0, 0
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.asked {
+		repeated, asked = repeated+n-1, asked+n
+	}
+	t.Logf("%d kills: %d pages, %d of them again", kills, asked, repeated)
+	if kills < 3 || repeated > kills*fetchers {
+		t.Errorf("%d pages were read again after %d kills of a process with %d ranges under way", repeated, kills, fetchers)
+	}
 }

@@ -176,3 +176,37 @@ func TestCursorTrailsThePoll(t *testing.T) {
 		time.Sleep(60 * time.Millisecond)
 	}
 }
+
+// TestPollsAreRareWhereNothingChanges: the pause of a quiet table grows to the longest, and one change makes it the shortest.
+func TestPollsAreRareWhereNothingChanges(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 40}, func(c *materialize.Config) {
+		c.Pace.Busy, c.Pace.Idle = 100*time.Millisecond, 3*time.Second
+	})
+	pause := func() time.Duration {
+		return time.Duration(w.count(`select (position ->> 'pause')::bigint from hubpg.cursors where table_name = 'contacts' and lane = 'follow'`))
+	}
+	grown := time.Duration(0)
+	eventually(t, 120*time.Second, func() string {
+		p := pause()
+		if p < grown {
+			t.Fatalf("the pause shrank from %s to %s although nothing changed", grown, p)
+		}
+		if grown = p; p < 3*time.Second {
+			return fmt.Sprint("the pause is ", p)
+		}
+		return ""
+	})
+	searches := w.hub.Stats().ByFamily["search"]
+	time.Sleep(6 * time.Second)
+	if n := w.hub.Stats().ByFamily["search"] - searches; n > 4 {
+		t.Errorf("%d polls of a quiet table in 6 s, want one in 3 s", n)
+	}
+	w.must(w.hub.Update("contacts", w.live("contacts")[0].ID, map[string]string{"firstname": "busy"}))
+	eventually(t, 20*time.Second, func() string {
+		if p := pause(); p > 2*100*time.Millisecond {
+			return fmt.Sprint("the pause is still ", p)
+		}
+		return ""
+	})
+}
