@@ -73,6 +73,7 @@ func (a *Applier) finish(ctx context.Context, tx pgx.Tx, table string, delta int
 		if table != "" {
 			batch.Queue(pendingSQL, a.portal, table).QueryRow(func(row pgx.Row) error { return row.Scan(&pending) })
 		}
+		batch.Queue("select pg_notify($1, '')", changes.WakeChannel) // is heard after the commit, like everything that is written below
 		batch.Queue("update hubpg.change_counter set last = last + $1 returning last", len(events)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
 	}
@@ -103,7 +104,7 @@ func (a *Applier) finish(ctx context.Context, tx pgx.Tx, table string, delta int
 	return a.write(ctx, tx, events)
 }
 
-// write stores the events, which have their numbers, and rings.
+// write stores the events, which have their numbers, and tells of each where that is wanted.
 func (a *Applier) write(ctx context.Context, tx pgx.Tx, events []changes.Change) error {
 	columns := []string{"seq", "schema_name", "table_name", "record_id", "op", "changed", "before", "after", "source"}
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{"hubpg", "changes"}, columns,
@@ -122,13 +123,16 @@ func (a *Applier) write(ctx context.Context, tx pgx.Tx, events []changes.Change)
 	if err != nil {
 		return fmt.Errorf("write changes: %w", err)
 	}
+	if a.notify == NotifyOff {
+		return nil
+	}
 	if err := a.ring(ctx, tx, events); err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
 	return nil
 }
 
-// ring queues the notifications that Postgres sends when the transaction commits.
+// ring queues the notifications for every change, which Postgres sends when the transaction commits.
 func (a *Applier) ring(ctx context.Context, tx pgx.Tx, events []changes.Change) error {
 	var channels, payloads []string
 	send := func() error {
@@ -139,22 +143,19 @@ func (a *Applier) ring(ctx context.Context, tx pgx.Tx, events []changes.Change) 
 		channels, payloads = channels[:0], payloads[:0]
 		return err
 	}
-	if a.notify == NotifyRows {
-		for i := range events {
-			payload, err := events[i].Payload()
-			if err != nil {
+	for i := range events {
+		payload, err := events[i].Payload()
+		if err != nil {
+			return err
+		}
+		for _, channel := range events[i].Channels() {
+			channels, payloads = append(channels, channel), append(payloads, payload)
+		}
+		if len(channels) >= notifyChunk {
+			if err := send(); err != nil {
 				return err
-			}
-			for _, channel := range events[i].Channels() {
-				channels, payloads = append(channels, channel), append(payloads, payload)
-			}
-			if len(channels) >= notifyChunk {
-				if err := send(); err != nil {
-					return err
-				}
 			}
 		}
 	}
-	channels, payloads = append(channels, changes.WakeChannel), append(payloads, "")
 	return send()
 }
