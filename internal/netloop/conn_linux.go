@@ -12,28 +12,26 @@ import (
 
 // Conn is a connection that a [Loop] watches. As a [net.Conn] it may be used by any number of goroutines.
 type Conn struct {
-	loop          *Loop
-	number        int32 // of those that the loop has adopted
-	local, remote net.Addr
-
-	life   sync.RWMutex // held for reading while fd is used
-	fd     int          // -1 once closed
-	closed chan struct{}
-
+	number  int32 // of those that the loop has adopted
+	fd      int   // -1 once closed; used with readers or sending held, changed with both
 	handler atomic.Pointer[func()]
 	ended   atomic.Bool
+	full    atomic.Bool // the peer has not taken what it was sent, as far as the loop has heard
+
+	readers   sync.Mutex // one TryRead at a time; never held while waiting
+	writers   sync.Mutex // one Write at a time
+	sending   sync.Mutex // guards below; never held while waiting
+	spill     []byte     // accepted by Write and not yet sent
+	spillFail error      // why it cannot be
+
+	readBy, writeBy deadline
 
 	// Each channel holds one when its waiter must look again: at the connection, at the deadline, whether it is closed.
-	readers   sync.Mutex // one TryRead at a time
-	readable  chan struct{}
-	readBy    deadline
-	writers   sync.Mutex // one Write at a time
-	writable  chan struct{}
-	writeBy   deadline
-	full      atomic.Bool // the peer has not taken what it was sent, as far as the loop has heard
-	sending   sync.Mutex  // guards below; never held while waiting
-	spill     []byte      // accepted by Write and not yet sent
-	spillFail error       // why it cannot be
+	readable, writable chan struct{}
+
+	closed        chan struct{}
+	loop          *Loop
+	local, remote net.Addr
 }
 
 // Attach has f called by the loop whenever there may be something to read, or the peer has ended. From now on Read
@@ -110,7 +108,7 @@ func (c *Conn) TryRead(b []byte) (n int, ready bool, err error) {
 			signal(c.readable) // for another reader
 			return 0, false, c.fail("read", os.ErrDeadlineExceeded)
 		}
-		n, errno := c.transfer(receive, b)
+		n, errno := receive(c.fd, b)
 		switch errno {
 		case syscall.EINTR:
 			continue
@@ -204,7 +202,7 @@ func (c *Conn) drain() {
 // push sends what can be sent of b, or says why not. sending is held.
 func (c *Conn) push(b []byte) (n int, errno syscall.Errno) {
 	for n < len(b) {
-		k, errno := c.transfer(send, b[n:])
+		k, errno := send(c.fd, b[n:])
 		switch {
 		case errno == 0:
 			n += k
@@ -218,16 +216,6 @@ func (c *Conn) push(b []byte) (n int, errno syscall.Errno) {
 	return n, 0
 }
 
-// transfer runs receive or send while the descriptor is ours.
-func (c *Conn) transfer(do func(int, []byte) (int, syscall.Errno), b []byte) (int, syscall.Errno) {
-	c.life.RLock()
-	defer c.life.RUnlock()
-	if c.fd < 0 {
-		return 0, syscall.EBADF
-	}
-	return do(c.fd, b)
-}
-
 // CloseWrite tells the peer that nothing more will come, once everything written has been sent. The connection must
 // not be attached.
 func (c *Conn) CloseWrite() error {
@@ -236,8 +224,8 @@ func (c *Conn) CloseWrite() error {
 	if _, err := c.write(nil); err != nil {
 		return err
 	}
-	c.life.RLock()
-	defer c.life.RUnlock()
+	c.sending.Lock()
+	defer c.sending.Unlock()
 	if c.fd < 0 {
 		return c.fail("close", net.ErrClosed)
 	}
@@ -249,8 +237,10 @@ func (c *Conn) CloseWrite() error {
 
 // Close implements [net.Conn]. What waits in Read or Write ends with [net.ErrClosed].
 func (c *Conn) Close() error {
-	c.life.Lock()
-	defer c.life.Unlock()
+	c.readers.Lock()
+	defer c.readers.Unlock()
+	c.sending.Lock()
+	defer c.sending.Unlock()
 	if c.fd < 0 {
 		return c.fail("close", net.ErrClosed)
 	}

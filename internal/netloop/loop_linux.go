@@ -33,9 +33,10 @@ type Loop struct {
 	wake  [2]int // a pipe that ends Run
 	over  atomic.Bool
 
-	mu     sync.RWMutex // guards below
-	conns  []*Conn      // by descriptor
-	number int32        // of the last connection adopted
+	conns atomic.Pointer[[]atomic.Pointer[Conn]] // by descriptor; only Run reads it without mu
+
+	mu     sync.Mutex // guards below, and changes of conns
+	number int32      // of the last connection adopted
 }
 
 // New returns a Loop that is to be Run. It fails where the system has no epoll or no descriptor left.
@@ -45,6 +46,7 @@ func New() (*Loop, error) {
 		return nil, fmt.Errorf("open event loop: %w", err)
 	}
 	l := &Loop{epoll: epoll}
+	l.conns.Store(&[]atomic.Pointer[Conn]{})
 	if err := syscall.Pipe2(l.wake[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
 		syscall.Close(epoll)
 		return nil, fmt.Errorf("open event loop: %w", err)
@@ -79,7 +81,7 @@ func (l *Loop) Run() error {
 			if e.Fd == int32(l.wake[0]) {
 				return nil
 			}
-			if c := l.conn(e.Fd); c != nil && c.number == e.Pad { // and not the one that had the descriptor before
+			if c := l.conn(e); c != nil {
 				c.happened(e.Events)
 			}
 		}
@@ -131,10 +133,7 @@ func (l *Loop) Adopt(conn net.Conn) (*Conn, error) {
 	l.mu.Lock()
 	l.number++
 	c.number = l.number
-	if need := fd + 1 - len(l.conns); need > 0 {
-		l.conns = append(l.conns, make([]*Conn, need)...)
-	}
-	l.conns[fd] = c
+	l.place(fd, c)
 	l.mu.Unlock()
 	event := syscall.EpollEvent{Events: interest, Fd: int32(fd), Pad: c.number}
 	if err := syscall.EpollCtl(l.epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
@@ -147,16 +146,33 @@ func (l *Loop) Adopt(conn net.Conn) (*Conn, error) {
 	return c, nil
 }
 
-func (l *Loop) conn(fd int32) *Conn {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.conns[fd]
+// place enters c under its descriptor. mu is held.
+func (l *Loop) place(fd int, c *Conn) {
+	conns := *l.conns.Load()
+	if fd >= len(conns) {
+		grown := make([]atomic.Pointer[Conn], 2*fd+1)
+		for i := range conns {
+			grown[i].Store(conns[i].Load())
+		}
+		conns = grown
+		l.conns.Store(&grown)
+	}
+	conns[fd].Store(c)
+}
+
+// conn returns the connection that an event is of, which was entered before epoll was told of it; nil if it is closed.
+func (l *Loop) conn(e *syscall.EpollEvent) *Conn {
+	c := (*l.conns.Load())[e.Fd].Load()
+	if c == nil || c.number != e.Pad { // it is another that has the descriptor now
+		return nil
+	}
+	return c
 }
 
 func (l *Loop) forget(fd int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[fd] = nil
+	(*l.conns.Load())[fd].Store(nil)
 }
 
 // receive and send never wait, so they need not tell the scheduler.
