@@ -69,6 +69,8 @@ func (t *takeover) write(a *act) (bool, error) {
 		return t.refuse(failure("HS010", "writes to HubSpot are off in this session", "", "Set hubpg.writes to on, or to dry_run."))
 	case r.writes != "" && r.writes != string(WriteOn) && r.writes != string(WriteDryRun):
 		return t.refuse(failure("22023", "hubpg.writes is "+strconv.Quote(r.writes), "", "Set it to on, off or dry_run."))
+	case r.onRowError != "" && r.onRowError != "fail" && r.onRowError != "skip":
+		return t.refuse(failure("22023", "hubpg.on_row_error is "+strconv.Quote(r.onRowError), "", "Set it to fail or skip."))
 	}
 	if r.impatient {
 		t.ask(askPatience)

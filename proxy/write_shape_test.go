@@ -294,7 +294,10 @@ func TestHalfRefusedStatementsTellTheTruth(t *testing.T) {
 	c.runWriter()
 	var warnings []string
 	conn := c.session(func(cfg *pgx.ConnConfig) {
-		cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { warnings = append(warnings, n.Severity) }
+		cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+			row, _, _ := strings.Cut(n.Message, ",")
+			warnings = append(warnings, n.Severity+" "+n.Code+" "+row)
+		}
 	})
 	taken := func(email string) {
 		t.Helper()
@@ -317,12 +320,17 @@ func TestHalfRefusedStatementsTellTheTruth(t *testing.T) {
 		return value[int64](t, conn, "select count(*) from contacts where email = 'good1@example.com' and id > 0") == accepted
 	})
 	taken("taken2@example.com")
+	taken("taken3@example.com")
 	exec(t, conn, "set hubpg.on_row_error = 'skip'")
-	if tag := exec(t, conn, "insert into contacts (email) values ('good2@example.com'), ('taken2@example.com')"); tag.String() != "INSERT 0 1" {
+	const half = "insert into contacts (email) values ('taken2@example.com'), ('good2@example.com'), ('nonsense'), ('taken3@example.com')"
+	if tag := exec(t, conn, half); tag.String() != "INSERT 0 1" {
 		t.Errorf("tag %s", tag)
 	}
-	if len(warnings) == 0 || warnings[0] != "WARNING" {
-		t.Errorf("notices %v", warnings)
+	for i, w := range warnings { // after the column there is HubSpot's own text
+		warnings[i], _, _ = strings.Cut(w, ": Contact already exists")
+	}
+	if got, want := strings.Join(warnings, "; "), "WARNING 23505 row skipped: contacts row 1; WARNING 22P02 row skipped: contacts row 3; WARNING 23505 row skipped: contacts row 4"; got != want {
+		t.Errorf("told  %s\nwant %s", got, want)
 	}
 	c.poll("contacts")
 	c.agree("contacts", "email")

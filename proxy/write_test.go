@@ -376,9 +376,11 @@ func TestRefusalsSayWhatIsWrong(t *testing.T) {
 		}
 		refused(t, conn, "42703", "update contacts set nope = 1 where id = $1", id)
 		refused(t, conn, "23505", "insert into contacts (email) values ('no@example.com')")
-		// One good row and one that only HubSpot refuses.
-		exec(t, conn, "set hubpg.on_row_error = 'skip'")
+		exec(t, conn, "set hubpg.on_row_error = 'ignore'")
+		refused(t, conn, "22023", "update contacts set firstname = 'ignored' where id = $1", id)
 		exec(t, conn, "set hubpg.on_row_error = 'fail'")
+		exec(t, conn, "set hubpg.writes = 'perhaps'")
+		refused(t, conn, "22023", "update contacts set firstname = 'perhaps' where id = $1", id)
 		exec(t, conn, "set hubpg.writes = 'off'")
 		refused(t, conn, "HS010", "update contacts set firstname = 'off' where id = $1", id)
 		exec(t, conn, "set hubpg.writes = 'dry_run'")

@@ -39,7 +39,7 @@ func flawsOf(err error, def *definition) []*flaw {
 		f.code = CodeUnknown
 		f.hint = "look in HubSpot whether the record is there before repeating the statement"
 	case isA[*hubapi.ConflictError](err):
-		f.code, f.hint = "23505", "a record with this value exists already; update it, or use ON CONFLICT"
+		f.code, f.hint = "23505", "a record with this value exists already; update it, or use ON CONFLICT, with an email in lower case as HubSpot has it"
 	case isA[*hubapi.NotFoundError](err):
 		f.code, f.hint = CodeGone, "the record was deleted or merged in HubSpot; the table follows within a minute"
 	case isA[*hubapi.ScopeError](err):
