@@ -100,18 +100,19 @@ func (h *holder) run(ctx context.Context) error {
 	}
 }
 
-// takeOver puts the jobs of vanished processes back, and deposes a vanished leader, which would keep River's maintenance
-// waiting until its term ends. A process has vanished when its life sign can be had: that is asked for each process that
-// seems to be at work, because to list all locks costs more than all the rest, and holds up everybody who takes one. The
-// lock is shared and kept to the end of the statement, so that several may find the same process gone, while that
-// process, if its connection was merely cut, waits before it goes on.
+// takeOver puts the account's jobs back that vanished processes had, and deposes a vanished leader, which would keep
+// River's maintenance waiting until its term ends. A process has vanished when its life sign can be had: that is asked for
+// each process that seems to be at work, because to list all locks costs more than all the rest, and holds up everybody who
+// takes one. The lock is shared and kept to the end of the statement, so that several may find the same process gone, while
+// that process, if its connection was merely cut, waits before it goes on. Only the account's own queues are looked at: each
+// of them is a part of an index, in which those of many accounts are a long way to go every second.
 const takeOver = `
 with vanished as materialized (
 	select process
 	from (
 		select attempted_by[cardinality(attempted_by)]
 		from hubpg.river_job
-		where state = 'running' and kind = $3
+		where state = 'running' and queue = any ($3)
 		union
 		select leader_id
 		from hubpg.river_leader
@@ -124,7 +125,7 @@ deposed as (
 lost as (
 	select id
 	from hubpg.river_job
-	where state = 'running' and kind = $3
+	where state = 'running' and queue = any ($3)
 	and case when attempted_by[cardinality(attempted_by)] = $2
 		then attempted_at < now() - $4::interval and id <> all ($5)
 		else attempted_by[cardinality(attempted_by)] in (select process from vanished) end
@@ -143,7 +144,7 @@ func (h *holder) beat(ctx context.Context) error {
 			return err
 		}
 	}
-	tag, err := h.conn.Exec(ctx, takeOver, int32(aliveLock), h.id, laneKind, ownGrace, h.e.running.list())
+	tag, err := h.conn.Exec(ctx, takeOver, int32(aliveLock), h.id, queues(h.e.portal), ownGrace, h.e.running.list())
 	if err != nil {
 		return fmt.Errorf("take over lost lanes: %w", err)
 	}

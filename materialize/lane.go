@@ -64,6 +64,11 @@ func queue(portal int64, l Lane) string {
 	return "p" + strconv.FormatInt(portal, 10) + "_" + group
 }
 
+// queues names all queues of an account.
+func queues(portal int64) []string {
+	return []string{queue(portal, LaneFollow), queue(portal, LaneBackfill), queue(portal, LaneArchived), queue(portal, LaneJournal)}
+}
+
 // class is the share of the quota that a lane draws on.
 func (l Lane) class() hubapi.Class {
 	switch l {
