@@ -18,13 +18,13 @@ type ledger struct {
 	active   bool              // the session has subscriptions
 	prepared map[string]action // statements of the client that listen, by name
 	portals  map[string]action // portals of such statements
-	pending  []promise         // LISTENs and UNLISTENs sent to Postgres, in order
+	pending  []promise         // LISTENs, UNLISTENs and what undoes them, sent to Postgres, in order
 	staged   []action          // those it has done in the current transaction
-	marks    []int             // lengths of staged at each savepoint
+	marks    []savepoint       // savepoints of the current transaction
 	doubtful int               // so many of staged were before a rollback to a savepoint, or to the start
 }
 
-// promise is a LISTEN or UNLISTEN that Postgres has been sent.
+// promise is an action that Postgres has been sent.
 type promise struct {
 	action
 	round uint64 // in which it will be answered

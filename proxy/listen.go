@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -26,13 +27,19 @@ const (
 	actListen
 	actUnlisten
 	actUnlistenAll
+	actSavepoint // these undo or keep those before them
+	actRelease
+	actRollbackTo
+	actRollback
 )
 
-// action is a LISTEN or UNLISTEN that the hub has to know about.
+// action is a LISTEN or UNLISTEN that the hub has to know about, or what becomes of those in a transaction.
 type action struct {
 	kind actionKind
 	sub  changes.Subscription
-	from int64 // the change after which a LISTEN starts, or fromCommit
+	from int64  // the change after which a LISTEN starts, or fromCommit
+	name string // of a savepoint
+	at   int    // where it stands in its text
 }
 
 // fromCommit marks a LISTEN that starts at the newest change when its transaction commits.
@@ -90,10 +97,7 @@ func (l *listener) query(ctx context.Context, message []byte) []byte {
 		return message
 	}
 	l.residue.query(text, &l.ledger, l.hub)
-	if !sqlstmt.MayListen(text) {
-		return message
-	}
-	replaced, actions := l.substitute(ctx, string(text))
+	replaced, actions := l.study(ctx, text)
 	for _, a := range actions {
 		l.ledger.promise(a, l.ledger.asked)
 	}
@@ -115,11 +119,7 @@ func (l *listener) parse(ctx context.Context, message []byte) []byte {
 		l.residue.give()
 		return message
 	}
-	if !sqlstmt.MayListen(text) {
-		l.residue.parse(string(name), text, message, &l.ledger, l.hub)
-		return message
-	}
-	replaced, actions := l.substitute(ctx, string(text))
+	replaced, actions := l.study(ctx, text)
 	if len(actions) == 1 { // Postgres refuses to prepare more
 		if l.ledger.prepared == nil {
 			l.ledger.prepared, l.ledger.portals = map[string]action{}, map[string]action{}
@@ -163,6 +163,32 @@ func (l *listener) closeNamed(message []byte) {
 	}
 }
 
+// study returns text with the hub's LISTENs replaced, or "" if there are none, and what is to be counted when Postgres has
+// done it: LISTENs and UNLISTENs, and in a transaction with some what undoes them.
+func (l *listener) study(ctx context.Context, text []byte) (replaced string, actions []action) {
+	if sqlstmt.MayListen(text) {
+		replaced, actions = l.substitute(ctx, string(text))
+	}
+	if len(actions) > 0 || l.ledger.staging() {
+		actions = withControls(actions, string(text))
+	}
+	return replaced, actions
+}
+
+// withControls adds a text's savepoints and rollbacks to the rest of what it does, in its order.
+func withControls(actions []action, text string) []action {
+	kinds := map[sqlstmt.Control]actionKind{
+		sqlstmt.Savepoint: actSavepoint, sqlstmt.Release: actRelease, sqlstmt.RollbackTo: actRollbackTo, sqlstmt.Rollback: actRollback,
+	}
+	for _, e := range sqlstmt.Effects(text) {
+		if kind := kinds[e.Control]; kind != actNothing {
+			actions = append(actions, action{kind: kind, name: e.Savepoint, at: e.Start})
+		}
+	}
+	slices.SortStableFunc(actions, func(a, b action) int { return a.at - b.at })
+	return actions
+}
+
 // substitute returns text with the hub's LISTENs replaced, or "" if there are none, and what every LISTEN of the
 // hub's and every UNLISTEN in it mean.
 func (l *listener) substitute(ctx context.Context, text string) (string, []action) {
@@ -182,15 +208,15 @@ func (l *listener) substitute(ctx context.Context, text string) (string, []actio
 			out.WriteString(raise(errReplayPlace(err)))
 			done = s.End
 		case err != nil:
-			actions = append(actions, action{kind: actNothing}) // nobody can listen to it
+			actions = append(actions, action{at: s.Start}) // nobody can listen to it
 		case s.Kind == sqlstmt.UnlistenAll:
-			actions = append(actions, action{kind: actUnlistenAll})
+			actions = append(actions, action{kind: actUnlistenAll, at: s.Start})
 		case s.Kind == sqlstmt.Unlisten && ours:
-			actions = append(actions, action{kind: actUnlisten, sub: sub})
+			actions = append(actions, action{kind: actUnlisten, sub: sub, at: s.Start})
 		case s.Kind == sqlstmt.Unlisten:
-			actions = append(actions, action{kind: actNothing})
+			actions = append(actions, action{at: s.Start})
 		case ours:
-			a := action{kind: actListen, sub: sub, from: fromCommit}
+			a := action{kind: actListen, sub: sub, from: fromCommit, at: s.Start}
 			if sub.Replay {
 				a.from = sub.After
 			}
@@ -257,11 +283,10 @@ func (l *listener) complete(ctx context.Context, message []byte) []byte {
 	g := &l.ledger
 	switch string(tag) {
 	case tagUnlisten:
-		if len(g.pending) == 0 {
+		a, known := g.done(actNothing, actListen, actUnlisten, actUnlistenAll)
+		if !known {
 			break
 		}
-		a := g.pending[0].action
-		g.pending = g.pending[1:]
 		if a.kind == actListen && a.from == fromCommit && g.ready == 'I' {
 			// Outside a transaction block the client may take this message for the commit.
 			a.from = l.newest(ctx)
@@ -273,15 +298,17 @@ func (l *listener) complete(ctx context.Context, message []byte) []byte {
 	case "COMMIT":
 		l.commit(ctx, 0)
 	case "ROLLBACK":
-		g.rollback()
+		if a, known := g.done(actRollbackTo, actRollback); known {
+			g.undo(a)
+		} else {
+			g.rollback()
+		}
 	case "SAVEPOINT":
-		if len(g.marks) < maxPrepared {
-			g.marks = append(g.marks, len(g.staged))
-		}
+		a, _ := g.done(actSavepoint)
+		g.mark(a.name)
 	case "RELEASE":
-		if n := len(g.marks); n > 0 {
-			g.marks = g.marks[:n-1]
-		}
+		a, _ := g.done(actRelease)
+		g.marks = g.marks[:g.marked(a.name)]
 	case "DISCARD ALL":
 		l.apply(ctx, []action{{kind: actUnlistenAll}})
 	}
@@ -320,20 +347,4 @@ func (l *listener) commit(ctx context.Context, from int) {
 	}
 	g.abort()
 	g.active = len(l.subs) > 0
-}
-
-// rollback undoes what was staged since the last savepoint. Postgres's tag is the same for ROLLBACK and ROLLBACK TO;
-// which of them it was shows at the next ReadyForQuery: outside a transaction, what came before the savepoint is
-// undone too.
-func (l *ledger) rollback() {
-	l.doubtful = 0
-	if n := len(l.marks); n > 0 {
-		l.doubtful = l.marks[n-1]
-	}
-	l.staged = l.staged[:min(l.doubtful, len(l.staged))]
-}
-
-// abort forgets the transaction.
-func (l *ledger) abort() {
-	l.staged, l.marks, l.doubtful = nil, l.marks[:0], 0
 }
