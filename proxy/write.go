@@ -21,7 +21,7 @@ from unnest($1::text[]) t (name)
 left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(t.name))
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
 	askRehearse  = "select current_user, r.* from hubpg.rehearse($1) r"
-	askCaptured  = "select * from hubpg.captured($1)"
+	askCaptured  = "select * from hubpg.rehearsed($1)"
 	askUnchanged = "select hubpg.unchanged($1)"
 	// The backend waits for HubSpot inside the transaction; the rollback to the savepoint takes the setting back.
 	askPatience = "select pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true)"

@@ -89,7 +89,7 @@ func (s *session) twice(ctx context.Context, sql string, args []any) (*result, e
 		s.exec("rollback to savepoint hubpg_write")
 		return nil, err
 	}
-	rows, err := s.conn.Query(ctx, "select * from hubpg.captured($1)", s.permit)
+	rows, err := s.conn.Query(ctx, "select * from hubpg.rehearsed($1)", s.permit)
 	s.a.must(err)
 	var locks []int64
 	captured, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r writeback.Row, err error) {
