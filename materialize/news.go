@@ -2,7 +2,6 @@ package materialize
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -87,8 +86,17 @@ func (s *step) news(ctx context.Context) (time.Duration, error) {
 		if len(n.ids) == 0 {
 			return s.nextNews(ctx)
 		}
-		if err := s.hear(ctx, n); err != nil {
+		err = s.hear(ctx, n)
+		if err != nil && (ctx.Err() != nil || ofTheAccount(err)) {
 			return 0, fmt.Errorf("read records of %s that HubSpot named: %w", n.table, err)
+		}
+		if err == nil {
+			continue
+		}
+		// The table's own lanes show what is wrong with it; the news of the others do not wait for it.
+		s.e.log.Warn("records that HubSpot named were not read", slog.String("object", n.table), slog.String("error", err.Error()))
+		if err := s.postponeNews(ctx, n); err != nil {
+			return 0, err
 		}
 	}
 	return 0, nil
@@ -115,9 +123,10 @@ from hubpg.news
 where portal_id = $1 and (table_name, feed) = (
 	select table_name, feed
 	from hubpg.news
-	where portal_id = $1
+	where portal_id = $1 and since <= clock_timestamp()
 	order by since
 	limit 1)
+and since <= clock_timestamp()
 order by since
 limit $2`, s.args.Portal, hubapi.MaxPage)
 	if err != nil {
@@ -165,7 +174,7 @@ func (s *step) hear(ctx context.Context, n *tidings) error {
 		return s.dropNews(ctx, n)
 	}
 	if err != nil {
-		return errors.Join(err, s.postponeNews(ctx, n))
+		return err
 	}
 	suspects := got.Unanswered
 	doubt := func(id int64) bool {
@@ -236,7 +245,10 @@ func (s *step) dropNews(ctx context.Context, n *tidings) error {
 	return pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error { return s.settleNews(ctx, tx, n) })
 }
 
-// postponeNews sends records whose read failed to the back of the queue, so that one table does not hold up the others.
+// failedNews is the pause before records are read again whose read failed.
+const failedNews = 10 * time.Second
+
+// postponeNews puts off records whose read failed, so that one table does not hold up the others.
 func (s *step) postponeNews(ctx context.Context, n *tidings) error {
 	_, err := s.e.cfg.Pool.Exec(ctx, `
 with failed as (
@@ -246,9 +258,9 @@ with failed as (
 	order by record_id
 	for update)
 update hubpg.news n
-set since = clock_timestamp()
+set since = clock_timestamp() + $4::interval
 from failed
-where n.portal_id = $1 and n.table_name = $2 and n.record_id = failed.record_id`, s.args.Portal, n.table, n.ids)
+where n.portal_id = $1 and n.table_name = $2 and n.record_id = failed.record_id`, s.args.Portal, n.table, n.ids, failedNews)
 	if err != nil {
 		return fmt.Errorf("postpone news: %w", err)
 	}
