@@ -1,9 +1,9 @@
 // Package writeback makes HubSpot accept what SQL statements mean before Postgres may keep it.
 //
 // Guarantee: a statement's rows are validated before any call, their intent is in hubpg.writes before the first call and
-// their outcome after the last that changes anything; every row ends accepted, refused with its reason, or, when HubSpot's answer was lost,
-// found out by reading. Whatever becomes of the client's transaction, the tables end as HubSpot is: what was accepted and
-// not committed is read again, by [Writer.Settle] or, after a crash, by [Writer.Run].
+// their outcome after the last that changes anything; every row ends accepted, refused with its reason, or, when HubSpot's
+// answer was lost, found out by reading. Whatever becomes of the client's transaction, the tables end as HubSpot is: what was
+// accepted and not committed is read again, by [Writer.Settle] or, after a crash, by [Writer.Run].
 //
 //	captured rows ─▶ plan (validate, order) ─▶ hubpg.writes ─▶ batches ≤ 100 ─▶ hubpg.writes beside reading back ─▶ answers
 //	COMMIT   ─▶ Settle(true)  ─▶ change log, associations that went along
