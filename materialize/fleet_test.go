@@ -3,6 +3,7 @@ package materialize_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -38,16 +39,17 @@ type fleet struct {
 	accounts  []byte // as the processes are told
 	random    *rand.Rand
 
+	restarts errgroup.Group // of Postgres
+
 	mu      sync.Mutex // guards below
+	begun   int        // histories
 	workers []*fleetWorker
 	kills   int
-	spent   time.Duration // processor time of workers that have ended
-	killed  time.Time     // when the last was killed
-	lost    error         // why a worker ended by itself
-
-	replayed int64 // number of the last change that the histories have replayed
-
-	log []changes.Change // what a reader has seen; the watcher's until it has ended
+	spent   time.Duration    // processor time of workers that have ended
+	killed  time.Time        // when the last was killed
+	lost    error            // why a worker ended by itself
+	settled []time.Duration  // how long after the last event of a history its account was right
+	log     []changes.Change // as a reader has seen it in the course of time; change n is at n-1
 }
 
 // history is one account of a fleet and what happens to it in each round.
@@ -59,7 +61,8 @@ type history struct {
 
 	surfaces bool // lists, forms and the like are kept too
 
-	replayed replay // what the change log makes of empty tables, so far
+	replayed replay // what the change log makes of empty tables
+	upTo     int64  // the last change in it
 }
 
 // fleetWorker is a process of a fleet.
@@ -71,9 +74,13 @@ type fleetWorker struct {
 
 const (
 	fleetWorkers  = 2
+	sharedConns   = 16                     // of a worker, beside those on which its engines listen
 	killPause     = 250 * time.Millisecond // between two kills at least
+	killsEach     = 4                      // kills that a history lives through, about: each is one for all accounts
 	settleAtLeast = 3 * time.Second        // suspects of being gone wait for two
 	settleWithin  = 8 * time.Minute        // after the last event; only a machine that is busy with other work needs more than seconds
+	slowly        = 15 * time.Second       // after so long it is told where an account stands, and after twice as long again
+	look          = 200 * time.Millisecond // between two comparisons
 )
 
 // fleetCluster starts a server of its own, because it is going to be crashed.
@@ -121,7 +128,7 @@ func newFleet(t *testing.T, cluster *pgtest.Cluster, first, histories int) *flee
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f.pool, err = pgxpool.New(t.Context(), sized(f.url, 8)); err != nil {
+	if f.pool, err = pgxpool.New(t.Context(), sized(f.url, 16)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.pool.Close)
@@ -154,8 +161,8 @@ func (f *fleet) history(portal int64, seed int) (*history, childAccount) {
 	account := childAccount{
 		URL: api.URL, Schema: schema, Objects: []string{"contacts", "companies", "boats"}, Soft: seed%5 == 4,
 		Pace: materialize.Pace{
-			Busy: 100 * time.Millisecond, Idle: time.Second, Overlap: 3 * time.Second, Trailing: 2 * time.Second,
-			Schema: 3 * time.Second, Archived: 1500 * time.Millisecond, IDs: 2 * time.Second, Pairs: 2 * time.Second,
+			Busy: 100 * time.Millisecond, Idle: time.Second, Overlap: 3 * time.Second, Trailing: 3 * time.Second,
+			Schema: 4 * time.Second, Archived: 2 * time.Second, IDs: 4 * time.Second, Pairs: 4 * time.Second,
 			Pending: time.Second, Retry: time.Second, Step: 3 * time.Second,
 		},
 	}
@@ -188,7 +195,7 @@ func (f *fleet) launch() (*fleetWorker, error) {
 		return nil, err
 	}
 	w := &fleetWorker{cmd: exec.Command(self), ended: make(chan struct{})}
-	w.cmd.Env = append(os.Environ(), childDatabase+"="+sized(f.url, 24+len(f.histories)), childFleet+"="+string(f.accounts))
+	w.cmd.Env = append(os.Environ(), childDatabase+"="+sized(f.url, sharedConns+len(f.histories)), childFleet+"="+string(f.accounts))
 	w.cmd.Stderr = os.Stderr
 	if w.life, err = w.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -229,11 +236,11 @@ func (f *fleet) begin() {
 	}
 }
 
-// strike kills a worker and starts another, unless it has just done so.
+// strike kills a worker and starts another, unless it has just done so, or often enough.
 func (f *fleet) strike() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if time.Since(f.killed) < killPause {
+	if time.Since(f.killed) < killPause || f.kills*len(f.histories) >= killsEach*f.begun {
 		return nil
 	}
 	i := f.random.IntN(len(f.workers))
@@ -261,31 +268,25 @@ func (f *fleet) finish() {
 	}
 }
 
-// play lets a part of a round happen to every account, all at once.
-func (f *fleet) play(round int, part func(events []event) []event) {
-	f.t.Helper()
-	var g errgroup.Group
-	for _, h := range f.histories {
-		g.Go(func() error {
-			for i, e := range part(h.events[round]) {
-				var err error
-				if slices.Contains(disasters, e.kind) {
-					err = f.strike()
-				} else {
-					err = h.player.do(e)
-				}
-				if err != nil {
-					return fmt.Errorf("seed %d, round %d, event %d, %s: %w", h.seed, round, i, e.kind, err)
-				}
-				time.Sleep(time.Duration(e.value%100) * time.Millisecond)
-			}
-			h.player.peace()
-			return nil
-		})
+// play lets events happen to an account.
+func (f *fleet) play(ctx context.Context, h *history, what string, events []event) error {
+	for i, e := range events {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var err error
+		if slices.Contains(disasters, e.kind) {
+			err = f.strike()
+		} else {
+			err = h.player.do(e)
+		}
+		if err != nil {
+			return fmt.Errorf("seed %d, %s, event %d, %s: %w", h.seed, what, i, e.kind, err)
+		}
+		time.Sleep(time.Duration(e.value%100) * time.Millisecond)
 	}
-	if err := g.Wait(); err != nil {
-		f.t.Fatal(err)
-	}
+	h.player.peace()
+	return nil
 }
 
 // watch reads the change log until ctx ends, as an application would. It never sees a number twice, or smaller than one
@@ -300,7 +301,9 @@ func (f *fleet) watch(ctx context.Context) error {
 			}
 			seq = list[i].Seq
 		}
+		f.mu.Lock()
 		f.log = append(f.log, list...)
+		f.mu.Unlock()
 		if err != nil || len(list) == 0 {
 			time.Sleep(10 * time.Millisecond) // nothing new, or Postgres is away
 		}
@@ -308,45 +311,71 @@ func (f *fleet) watch(ctx context.Context) error {
 	return nil
 }
 
-// filled waits until every account has been read once.
-func (f *fleet) filled() {
-	f.t.Helper()
-	eventually(f.t, settleWithin, func() string {
+// within repeats check until it says "", or a while has passed.
+func (f *fleet) within(ctx context.Context, h *history, what string, check func(context.Context) string) error {
+	slow, start := slowly, time.Now()
+	for deadline := time.Now().Add(settleWithin); ; {
+		problem := check(ctx)
+		if problem == "" {
+			return nil
+		}
+		if time.Since(start) > slow {
+			f.t.Logf("seed %d: %s after %s: %s; %s", h.seed, slow, what, problem, h.account())
+			slow *= 2
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("seed %d: %s after %s: %s; %s", h.seed, settleWithin, what, problem, h.account())
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(look):
+		}
+	}
+}
+
+// filled waits until an account has been read once.
+func (f *fleet) filled(ctx context.Context, h *history) error {
+	return f.within(ctx, h, "the first events", func(ctx context.Context) string {
 		var n int
-		if err := f.pool.QueryRow(f.t.Context(), `
+		if err := f.pool.QueryRow(ctx, `
 select count(*)
 from hubpg.objects
-where table_name in ('contacts', 'companies') and phase = 'live'`).Scan(&n); err != nil {
+join hubpg.accounts using (portal_id)
+where schema_name = $1 and table_name in ('contacts', 'companies') and phase = 'live'`, h.in).Scan(&n); err != nil {
 			return err.Error()
 		}
-		if n < 2*len(f.histories) {
-			return fmt.Sprintf("%d of %d tables are live", n, 2*len(f.histories))
+		if n < 2 {
+			return fmt.Sprintf("%d of 2 tables are live", n)
 		}
 		return ""
 	})
 }
 
-// settle waits until every account is as its history has left it.
-func (f *fleet) settle(round int) {
-	f.t.Helper()
-	open := slices.Clone(f.histories)
-	time.Sleep(settleAtLeast)
-	for deadline := time.Now().Add(settleWithin); ; time.Sleep(500 * time.Millisecond) {
-		problem := ""
-		open = slices.DeleteFunc(open, func(h *history) bool {
-			d := h.problem()
-			if d != "" {
-				problem += fmt.Sprintf("\nseed %d: %s", h.seed, d)
-			}
-			return d == ""
-		})
-		if problem == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			f.t.Fatalf("%s after the last event of round %d:%s", settleWithin, round, problem)
-		}
+// settle waits until an account is as its history has left it, and compares it with the change log then.
+func (f *fleet) settle(ctx context.Context, h *history, what string) error {
+	quiet := time.Now()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(settleAtLeast):
 	}
+	if err := f.within(ctx, h, what, func(context.Context) string { return h.problem() }); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.settled = append(f.settled, time.Since(quiet))
+	f.mu.Unlock()
+	var wrong error
+	err := f.within(ctx, h, what, func(ctx context.Context) string {
+		problem, away := f.replay(ctx, h)
+		if problem != "" && !away {
+			wrong = fmt.Errorf("seed %d, %s: %s", h.seed, what, problem)
+			return ""
+		}
+		return problem
+	})
+	return errors.Join(err, wrong)
 }
 
 // problem says in what the tables are not as HubSpot has it.
@@ -364,7 +393,7 @@ where schema_name = $1 and phase = 'live' and table_name = any ($2)`, h.in, tabl
 		return err.Error()
 	}
 	if live < len(tables) {
-		return fmt.Sprintf("%d of the tables %v are live; %s", live, tables, h.account())
+		return fmt.Sprintf("%d of the tables %v are live", live, tables)
 	}
 	for _, table := range []string{"contacts", "companies"} { // which costs less than to compare them
 		var n int
@@ -388,14 +417,14 @@ where schema_name = $1 and table_name = $2`, h.in, table).Scan(&n); err != nil {
 	return h.surfaceDifference()
 }
 
-// account tells what hubpg shows of the account's tables that are not live, and where its lanes stand.
+// account tells what hubpg shows of the account's tables that are not well, and where its lanes stand.
 func (h *history) account() (text string) {
 	err := h.pool.QueryRow(context.Background(), `
 with a as (select portal_id, last_error from hubpg.accounts where schema_name = $1)
 select concat_ws(E'\n\t',
 	(select format('account %s: %s', portal_id, last_error) from a),
 	(select string_agg(format('%s is %s: %s (%s, %s)', table_name, phase, o.last_error, error_lane, o.error_at), E'\n\t')
-	from hubpg.objects o join a using (portal_id) where phase <> 'live'),
+	from hubpg.objects o join a using (portal_id) where phase <> 'live' or o.last_error is not null),
 	(select string_agg(format('absent %s: %s', table_name, b.last_error), E'\n\t') from hubpg.absent b join a using (portal_id)),
 	(select string_agg(format('%s %s is %s, attempt %s at %s, due %s, by %s', j.args ->> 'lane', j.args ->> 'table', state, attempt,
 		attempted_at, scheduled_at, attempted_by[cardinality(attempted_by)]), E'\n\t')
@@ -408,27 +437,51 @@ select concat_ws(E'\n\t',
 	return text
 }
 
-// replay compares the tables with what the change log makes of empty ones.
-func (f *fleet) replay(round int) {
-	f.t.Helper()
-	ctx := f.t.Context()
+// replay compares the tables of an account with what the change log makes of empty ones. away says that Postgres did not
+// answer to the end.
+func (f *fleet) replay(ctx context.Context, h *history) (problem string, away bool) {
 	tx, err := f.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	if err != nil {
-		f.t.Fatal(err)
+		return err.Error(), true
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
-	news, err := logAfter(ctx, tx, f.replayed)
+	cat, err := h.loadCatalog(ctx, tx)
 	if err != nil {
-		f.t.Fatal(err)
+		return err.Error(), true
 	}
-	f.replayed += int64(len(news))
-	for _, h := range f.histories {
-		cat, err := h.loadCatalog(ctx, tx)
-		if err != nil {
-			f.t.Fatal(err)
+	var last int64
+	if err := tx.QueryRow(ctx, "select last from hubpg.change_counter").Scan(&last); err != nil {
+		return err.Error(), true
+	}
+	news, err := f.seen(ctx, h.upTo, last)
+	if err != nil {
+		return err.Error(), true
+	}
+	if h.upTo = last; len(news) > 0 {
+		if problem := h.replayed.add(cat, h.in, news); problem != "" {
+			return problem, false
 		}
-		if d := h.replayedDifference(ctx, tx, cat, h.replayed, news); d != "" {
-			f.t.Fatalf("seed %d, round %d: %s", h.seed, round, d)
+	}
+	if problem = h.replayedDifference(ctx, tx, cat, h.replayed, nil); problem == "" {
+		return "", false
+	}
+	_, err = tx.Exec(ctx, "select 1")
+	return problem, err != nil
+}
+
+// seen returns the changes from behind one up to another, when the reader of the log has come so far.
+func (f *fleet) seen(ctx context.Context, after, upTo int64) ([]changes.Change, error) {
+	for {
+		f.mu.Lock()
+		log := f.log
+		f.mu.Unlock()
+		if int64(len(log)) >= upTo {
+			return log[after:upTo], nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the reader of the log has come to %d of %d: %w", len(log), upTo, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

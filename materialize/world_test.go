@@ -3,8 +3,8 @@ package materialize_test
 import (
 	"context"
 	"fmt"
-	"iter"
 	"log/slog"
+	"math"
 	"net/http/httptest"
 	"os"
 	"slices"
@@ -240,76 +240,28 @@ func (w *world) difference(tables ...string) string {
 	return ""
 }
 
+// compared is how many records are compared at once, as JSON: a temporary table of all columns would have to be made known
+// to every backend of the server, hundreds of times.
+const compared = 10_000
+
 func (w *world) tableDifference(t *catalog.Table) string {
-	ctx := context.Background()
-	tx, err := w.pool.Begin(ctx)
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = tx.Rollback(ctx) }()
-	columns := t.Readable()
-	names := []string{"id", "created_at", "updated_at"}
-	var create, compare strings.Builder
-	for i, c := range columns {
-		name := "c" + strconv.Itoa(i)
-		names = append(names, name)
-		create.WriteString(", " + name + " text")
-		if !c.Overflow {
-			col := pgx.Identifier{c.Name}.Sanitize()
-			fmt.Fprintf(&compare, ", case when t.%s is distinct from e.%s::%s then %s end", col, name, c.Kind.SQL(),
-				"'"+c.Name+"'")
+	records, after := []sandbox.Record{}, int64(math.MinInt64)
+	for r := range w.hub.Records(t.Path) {
+		if r.Archived {
+			continue
 		}
-	}
-	if _, err := tx.Exec(ctx, `create temp table expected (id bigint, created_at timestamptz, updated_at timestamptz`+
-		create.String()+`) on commit drop`); err != nil {
-		return err.Error()
-	}
-	next, stop := iter.Pull(w.hub.Records(t.Path))
-	defer stop()
-	records := 0
-	_, err = tx.CopyFrom(ctx, pgx.Identifier{"expected"}, names, pgx.CopyFromFunc(func() ([]any, error) {
-		r, ok := next()
-		for ok && r.Archived {
-			r, ok = next()
-		}
-		if !ok {
-			return nil, nil
-		}
-		records++
-		row := []any{r.ID, r.CreatedAt, r.UpdatedAt}
-		for _, c := range columns {
-			raw := r.Properties[c.Property]
-			text, ok := c.Kind.AppendText(nil, []byte(raw))
-			if raw == "" || !ok {
-				row = append(row, nil)
-			} else {
-				row = append(row, string(text))
+		if records = append(records, r); len(records) == compared {
+			if d := w.recordsDifference(t, records, after, r.ID); d != "" {
+				return d
 			}
+			records, after = records[:0], r.ID
 		}
-		return row, nil
-	}))
-	if err != nil {
-		return err.Error()
 	}
-	var missing, extra, differing int
-	var example string
-	err = tx.QueryRow(ctx, `
-select count(*) filter (where t.id is null), count(*) filter (where e.id is null),
-       count(*) filter (where t.id = e.id and (t.updated_at is distinct from e.updated_at or d.names <> '{}')),
-       coalesce(min(coalesce(e.id, t.id) || ' ' || d.names::text || ' ' || (t.updated_at is distinct from e.updated_at)::text)
-         filter (where t.id is null or e.id is null or t.updated_at is distinct from e.updated_at or d.names <> '{}'), '')
-from (select * from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t where `+mirror.Live(t)+`) t
-full join expected e on e.id = t.id
-cross join lateral (select array_remove(array[null::text`+compare.String()+`], null) as names) d`).
-		Scan(&missing, &extra, &differing, &example)
-	if err != nil {
-		return err.Error()
-	}
-	if missing+extra+differing > 0 {
-		return fmt.Sprintf("%d missing, %d too many, %d differ of %d, such as %s", missing, extra, differing, records, example)
+	if d := w.recordsDifference(t, records, after, math.MaxInt64); d != "" {
+		return d
 	}
 	var counted, counts int64
-	if err := tx.QueryRow(ctx, `
+	if err := w.pool.QueryRow(context.Background(), `
 select (select count(*) from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t where `+mirror.Live(t)+`), row_count
 from hubpg.objects
 join hubpg.accounts using (portal_id)
@@ -318,6 +270,49 @@ where table_name = $1 and schema_name = $2`, t.Name, t.Schema).Scan(&counted, &c
 	}
 	if counted != counts {
 		return fmt.Sprintf("%d rows, counted %d", counted, counts)
+	}
+	return ""
+}
+
+// recordsDifference compares the rows with ids behind after and up to upTo with the records that there should be.
+func (w *world) recordsDifference(t *catalog.Table, records []sandbox.Record, after, upTo int64) string {
+	columns := t.Readable()
+	var declare, compare strings.Builder
+	for i, c := range columns {
+		name := "c" + strconv.Itoa(i)
+		declare.WriteString(", " + name + " text")
+		if !c.Overflow {
+			col := pgx.Identifier{c.Name}.Sanitize()
+			fmt.Fprintf(&compare, ", case when t.%s is distinct from e.%s::%s then %s end", col, name, c.Kind.SQL(),
+				"'"+c.Name+"'")
+		}
+	}
+	expected := make([]map[string]any, len(records))
+	for i, r := range records {
+		expected[i] = map[string]any{"id": r.ID, "created_at": r.CreatedAt, "updated_at": r.UpdatedAt}
+		for j, c := range columns {
+			raw := r.Properties[c.Property]
+			if text, ok := c.Kind.AppendText(nil, []byte(raw)); raw != "" && ok {
+				expected[i]["c"+strconv.Itoa(j)] = string(text)
+			}
+		}
+	}
+	var missing, extra, differing int
+	var example string
+	err := w.pool.QueryRow(context.Background(), `
+select count(*) filter (where t.id is null), count(*) filter (where e.id is null),
+       count(*) filter (where t.id = e.id and (t.updated_at is distinct from e.updated_at or d.names <> '{}')),
+       coalesce(min(coalesce(e.id, t.id) || ' ' || d.names::text || ' ' || (t.updated_at is distinct from e.updated_at)::text)
+         filter (where t.id is null or e.id is null or t.updated_at is distinct from e.updated_at or d.names <> '{}'), '')
+from (select * from `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` t where `+mirror.Live(t)+` and t.id > $2 and t.id <= $3) t
+full join json_to_recordset($1) as e (id bigint, created_at timestamptz, updated_at timestamptz`+declare.String()+`) on e.id = t.id
+cross join lateral (select array_remove(array[null::text`+compare.String()+`], null) as names) d`, expected, after, upTo).
+		Scan(&missing, &extra, &differing, &example)
+	if err != nil {
+		return err.Error()
+	}
+	if missing+extra+differing > 0 {
+		return fmt.Sprintf("%d missing, %d too many, %d differ of %d, such as %s", missing, extra, differing, len(records), example)
 	}
 	return ""
 }
