@@ -54,7 +54,8 @@ const MinConns = 5
 // Pace holds the periods of the lanes. Zero fields get the defaults named beside them.
 type Pace struct {
 	Busy       time.Duration // 500 ms: shortest pause between two polls of a table that changes
-	Idle       time.Duration // 60 s: longest pause between two polls of a table that does not
+	Idle       time.Duration // 12 s: longest pause between two polls of a table that does not, where the day's quota allows
+	Told       time.Duration // 60 s: the same while the journal tells of changes
 	Overlap    time.Duration // 20 s: how far each poll looks back behind what it has read already
 	Trailing   time.Duration // 5 min: pause between two re-reads of the last hour
 	Settle     time.Duration // 1 h: HubSpot's search is trusted to be complete for what is older
@@ -118,7 +119,8 @@ func (p Pace) withDefaults() Pace {
 		fallback time.Duration
 	}{
 		{&p.Busy, 500 * time.Millisecond},
-		{&p.Idle, time.Minute},
+		{&p.Idle, 12 * time.Second},
+		{&p.Told, time.Minute},
 		{&p.Overlap, 20 * time.Second},
 		{&p.Trailing, 5 * time.Minute},
 		{&p.Settle, time.Hour},

@@ -42,6 +42,9 @@ func (s *step) follow(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	pace := s.e.cfg.Pace
+	if pace.Idle, err = s.idle(ctx); err != nil {
+		return 0, err
+	}
 	began := time.Now()
 	if c.revision == 0 {
 		p.Since = began.Add(-clockSkew).UnixMilli()

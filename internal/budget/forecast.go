@@ -89,7 +89,7 @@ const (
 //	               ids turn out empty  +  Σ pairs ⌈rows/1000⌉
 //	its duration   max(object calls / burst pace, association calls / association pace, all calls / (day's share × 0.85)),
 //	               pace = the lesser of limit × share / window and ⌈limit × share⌉ / (window + guard)
-//	follow         tables × day/Idle searches
+//	follow         tables × day/[QuietPause] searches
 //	trailing       tables × day/Trailing searches
 //	schema         day/Schema × (5 + tables + tables with pipelines)
 //	archived       tables × day/Archived, one page each
@@ -130,6 +130,7 @@ func (c Config) Forecast(l Load, limits Limits, r Rhythm) Forecast {
 	}
 	f.Backfill.AssociationCalls = associations
 	searchPace := c.pace(searchBucket, limits.Search, time.Second)
+	r.Idle = QuietPause(r.Idle, tables, int64(float64(limits.Daily)*c.Share))
 	polls := tables * times(r.Idle)
 	f.Lanes = []LaneForecast{
 		{"follow", "search", fresh.String(), polls, false},
@@ -185,6 +186,19 @@ func (b *BackfillForecast) takes(c Config, limits Limits) {
 func (c Config) pace(bucket string, calls int, window time.Duration) float64 {
 	part := float64(max(calls, 1)) * c.Share
 	return min(part/window.Seconds(), math.Ceil(part-1e-9)/(window+c.guard(bucket)).Seconds())
+}
+
+// quietPart is the part of what reads may use of a day that polls of tables without changes may use.
+const quietPart = 0.5
+
+// QuietPause returns the longest pause between two polls of one of the tables, when none of them changes: the one that is
+// wished for, or longer where all polls together would use too much of what reads may use of a day; 0 calls mean that no
+// limit is known.
+func QuietPause(wished time.Duration, tables, daily int64) time.Duration {
+	if daily <= 0 {
+		return wished
+	}
+	return max(wished, time.Duration(float64(dayLength)*float64(tables)/(quietPart*float64(daily))))
 }
 
 func ceil(n, by int64) int64 { return max(1, (n+by-1)/by) }

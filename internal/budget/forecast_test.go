@@ -82,3 +82,25 @@ func TestForecastNamesTheTightestLimit(t *testing.T) {
 		t.Errorf("without a daily limit: %+v", f)
 	}
 }
+
+func TestQuietTablesArePolledLessOftenWhereTheDayIsShort(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		tables, daily int64
+		want          time.Duration
+	}{
+		{20, 0, 12 * time.Second},                   // no limit is known
+		{20, 1_000_000 / 3, 12 * time.Second},       // a poll each 10.4 s would do
+		{20, 250_000 / 3, 41472 * time.Millisecond}, // half of 83,333 for 20 tables
+		{4, 250_000 / 3, 12 * time.Second},
+	} {
+		if got := budget.QuietPause(12*time.Second, c.tables, c.daily); got.Round(time.Millisecond) != c.want {
+			t.Errorf("%d tables on %d calls a day: %s, want %s", c.tables, c.daily, got, c.want)
+		}
+	}
+	f := budget.Config{Share: 1.0 / 3}.Forecast(budget.Load{Tables: make([]budget.TableLoad, 20)},
+		budget.Limits{Burst: 100, Daily: 250_000}, budget.Rhythm{Busy: time.Second, Idle: 12 * time.Second})
+	if polls := f.Lanes[0].Calls; polls < 41_000 || polls > 250_000/6 {
+		t.Errorf("%d polls a day", polls)
+	}
+}
