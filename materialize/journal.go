@@ -19,7 +19,7 @@ const LaneJournal Lane = "journal"
 
 const (
 	// journalPause is the pause between two reads of the journal that bring nothing.
-	journalPause = time.Second
+	journalPause = 500 * time.Millisecond
 	// journalFiles is how many files of the journal are named in one call.
 	journalFiles = 20
 	// journalKept is how long an offset counts as one that HubSpot still has: somewhat less than the three days for which

@@ -97,10 +97,7 @@ where feed = 'journal'`).Scan(&f.state, &f.problem, &f.hint, &f.events, &f.lag, 
 
 func TestJournalTellsEveryKindOfChange(t *testing.T) {
 	t.Parallel()
-	w := hearing(t, sandbox.Config{Contacts: 60}, func(w *world, c *materialize.Config) {
-		journaled(w, c)
-		c.Pace.Schema = 2 * time.Second // tables are younger than the first look at subscriptions
-	})
+	w := hearing(t, sandbox.Config{Contacts: 60}, journaled)
 	w.awaitJournal()
 	w.told(t, "journal")
 	if f := w.journalFeed(); f.state != "live" || f.problem != "" || f.events < 9 || f.lag > time.Minute || f.gap != nil {

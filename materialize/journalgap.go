@@ -91,7 +91,7 @@ where kind = $1 and state in ('available', 'scheduled') and (args ->> 'portal'):
 	return nil
 }
 
-// subscribeJournal makes sure, now and then, that the journal tells of every type that has a table. Types that it
+// subscribeJournal makes sure, now and then and when there is a new table, that the journal tells of every type that has a table. Types that it
 // cannot tell of are kept by polling.
 func (s *step) subscribeJournal(ctx context.Context, j *hubapi.Journal, st *journalState) error {
 	if st.looked != nil && time.Since(*st.looked) < s.e.cfg.Pace.Schema {

@@ -197,10 +197,17 @@ select $1, $2, $3, $4, 1
 where not exists (select from hubpg.cursors where portal_id = $1 and table_name = $2 and lane = $3)
 on conflict do nothing`, s.args.Portal, t.Name, LaneFollow, since)
 		b.Queue(`
-update hubpg.objects
-set phase = case when backfill_done_at is null then 'backfill' else 'live' end,
-	backfill_from = coalesce(backfill_from, now()), hint = null
-where portal_id = $1 and table_name = $2 and phase in ('new', 'gone')`, s.args.Portal, t.Name)
+with opened as (
+	update hubpg.objects
+	set phase = case when backfill_done_at is null then 'backfill' else 'live' end,
+		backfill_from = coalesce(backfill_from, now()), hint = null
+	where portal_id = $1 and table_name = $2 and phase in ('new', 'gone')
+	returning portal_id
+)
+update hubpg.feed_state f -- the journal does not tell of the table yet
+set subscribed_at = null, revision = f.revision + 1
+from opened
+where f.portal_id = opened.portal_id and f.feed = $3`, s.args.Portal, t.Name, changes.Journal)
 		b.Queue(`
 select backfill_done_at is not null
 from hubpg.objects
