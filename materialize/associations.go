@@ -186,7 +186,7 @@ select $1, $2, id
 from unnest($3::bigint[]) as id
 order by id
 on conflict (portal_id, table_name, record_id) do update
-set since = clock_timestamp(), tries = 0`, s.args.Portal, t.name(), ids)
+set since = clock_timestamp(), tries = 0, other_table = ''`, s.args.Portal, t.name(), ids)
 	if err != nil {
 		return fmt.Errorf("note changed records of %s: %w", t.name(), err)
 	}

@@ -162,15 +162,18 @@ func (w *worker) Work(ctx context.Context, job *river.Job[laneArgs]) error {
 	return river.JobSnooze(next)
 }
 
+// caught turns a panic, in whose course it is called, into an error.
+func (s *step) caught(err *error) {
+	if p := recover(); p != nil {
+		s.e.log.Error("lane panicked", slog.String("lane", string(s.args.Lane)), slog.String("object", s.args.Table),
+			slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		*err = fmt.Errorf("%s: internal error: %v", s.args.Lane, p)
+	}
+}
+
 // run does the step and turns a panic into an error.
 func (s *step) run(ctx context.Context) (next time.Duration, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.e.log.Error("lane panicked", slog.String("lane", string(s.args.Lane)), slog.String("object", s.args.Table),
-				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			err = fmt.Errorf("%s: internal error: %v", s.args.Lane, p)
-		}
-	}()
+	defer s.caught(&err)
 	ctx = hubapi.WithCount(ctx, &s.count)
 	switch s.args.Lane {
 	case LaneSchema:

@@ -14,7 +14,8 @@ import (
 type mention struct {
 	objectType string // type id
 	id         int64
-	links      bool // its associations changed, not the record itself
+	links      bool   // its associations changed, not the record itself
+	other      string // type id of the other end of these, "" where it was not said
 }
 
 // mentions are records to look at, each once, with whether HubSpot said that the record is gone.
@@ -38,12 +39,12 @@ func (m *mentions) add(objectType string, gone bool, ids ...int64) (about bool) 
 	return about
 }
 
-// link notes a record whose associations changed.
-func (m *mentions) link(objectType string, id int64) bool {
+// link notes a record whose associations with another type changed.
+func (m *mentions) link(objectType string, id int64, other string) bool {
 	if id <= 0 || objectType == "" {
 		return false
 	}
-	m.gone[mention{objectType, id, true}] = false
+	m.gone[mention{objectType, id, true, other}] = false
 	return true
 }
 
@@ -58,7 +59,7 @@ func (m *mentions) took(about bool) {
 // sorted returns the mentions in an order that is the same for all who store them, so that no two wait for each other.
 func (m *mentions) sorted() []mention {
 	return slices.SortedFunc(maps.Keys(m.gone), func(a, b mention) int {
-		return cmp.Or(strings.Compare(a.objectType, b.objectType), cmp.Compare(a.id, b.id))
+		return cmp.Or(strings.Compare(a.objectType, b.objectType), cmp.Compare(a.id, b.id), strings.Compare(a.other, b.other))
 	})
 }
 
@@ -96,7 +97,7 @@ func (m *mentions) webhook(e *hubapi.WebhookEvent, subjects map[string]string) {
 		if a, b, ok := strings.Cut(strings.ToLower(e.AssociationType), "_to_"); ok && from == "" {
 			from, to = subjects[a], subjects[b]
 		}
-		one, other := m.link(from, e.FromObjectID), m.link(to, e.ToObjectID)
+		one, other := m.link(from, e.FromObjectID, to), m.link(to, e.ToObjectID, from)
 		about = one || other
 	}
 	m.took(about)
@@ -115,7 +116,7 @@ func (m *mentions) journal(e *hubapi.JournalEvent) {
 	case "PRIVACY_DELETION":
 		about = m.add(cmp.Or(e.ObjectTypeID, contactsType), true, e.ObjectID)
 	case "ASSOCIATION_ADDED", "ASSOCIATION_REMOVED":
-		one, other := m.link(e.FromObjectTypeID, e.FromObjectID), m.link(e.ToObjectTypeID, e.ToObjectID)
+		one, other := m.link(e.FromObjectTypeID, e.FromObjectID, e.ToObjectTypeID), m.link(e.ToObjectTypeID, e.ToObjectID, e.FromObjectTypeID)
 		about = one || other
 	}
 	m.took(about)

@@ -30,14 +30,20 @@ const newsMargin = time.Second
 // noteMentions is the beginning of a statement that stores mentions: records to read in hubpg.news, ends of associations
 // in hubpg.pending_associations. Its parameters are the account, the feed, and the mentions as arrays; known are those of
 // types that have a table. A record that is noted already gets a new instant, so that a read under way does not settle it.
+// The news lane looks at once.
 const noteMentions = `
 with said as (
 	select m.*
-	from unnest($3::text[], $4::bigint[], $5::boolean[], $6::boolean[]) as m (object_type, record_id, links, gone)
+	from unnest($3::text[], $4::bigint[], $5::text[], $6::boolean[]) as m (object_type, record_id, links_with, gone)
+), types as (
+	select object_type, table_name
+	from hubpg.objects
+	where portal_id = $1 and kind = 'object' and phase <> 'gone'
 ), known as (
-	select o.table_name, m.record_id, m.links, m.gone
+	select t.table_name, m.record_id, m.links_with is not null as links, m.gone, coalesce(o.table_name, '') as other_table
 	from said m
-	join hubpg.objects o on o.portal_id = $1 and o.kind = 'object' and o.object_type = m.object_type and o.phase <> 'gone'
+	join types t on t.object_type = m.object_type
+	left join types o on o.object_type = m.links_with
 ), noted as (
 	insert into hubpg.news as n (portal_id, table_name, record_id, feed, gone)
 	select $1::bigint, table_name, record_id, $2::text, gone
@@ -47,24 +53,35 @@ with said as (
 	on conflict (portal_id, table_name, record_id) do update
 	set feed = excluded.feed, gone = n.gone or excluded.gone, since = clock_timestamp()
 ), queued as (
-	insert into hubpg.pending_associations (portal_id, table_name, record_id)
-	select $1::bigint, table_name, record_id
+	insert into hubpg.pending_associations as p (portal_id, table_name, record_id, other_table)
+	select $1::bigint, table_name, record_id, case when min(other_table) = max(other_table) then min(other_table) else '' end
 	from known
 	where links
+	group by table_name, record_id
 	order by table_name, record_id
 	on conflict (portal_id, table_name, record_id) do update
-	set since = clock_timestamp(), tries = 0
+	set since = clock_timestamp(), tries = 0,
+		other_table = case when p.other_table = excluded.other_table then p.other_table else '' end
+), hastened as (
+	update hubpg.river_job
+	set scheduled_at = clock_timestamp()
+	where kind = '` + laneKind + `' and state = 'available' and scheduled_at > clock_timestamp()
+	and args @> jsonb_build_object('portal', $1::bigint, 'lane', '` + string(LaneNews) + `')
+	and exists (select from known where not links)
 )`
 
 // arguments are the first six parameters of a statement that begins with noteMentions.
 func (m *mentions) arguments(portal int64, feed changes.Source) []any {
 	list := m.sorted()
 	types, ids := make([]string, len(list)), make([]int64, len(list))
-	links, gone := make([]bool, len(list)), make([]bool, len(list))
+	linksWith, gone := make([]*string, len(list)), make([]bool, len(list))
 	for i, key := range list {
-		types[i], ids[i], links[i], gone[i] = key.objectType, key.id, key.links, m.gone[key]
+		types[i], ids[i], gone[i] = key.objectType, key.id, m.gone[key]
+		if key.links {
+			linksWith[i] = &key.other
+		}
 	}
-	return []any{portal, string(feed), types, ids, links, gone}
+	return []any{portal, string(feed), types, ids, linksWith, gone}
 }
 
 // tidings are records of one table that HubSpot has spoken of.
@@ -78,28 +95,31 @@ type tidings struct {
 
 // news reads the records that webhooks and the journal have named, those first that have waited longest.
 func (s *step) news(ctx context.Context) (time.Duration, error) {
-	for !s.over() {
-		n, err := s.tidings(ctx)
-		if err != nil {
-			return 0, err
+	err := s.spread(func(inHand []string) (string, func() error, error) {
+		n, err := s.tidings(ctx, inHand)
+		if err != nil || len(n.ids) == 0 {
+			return "", nil, err
 		}
-		if len(n.ids) == 0 {
-			return s.nextNews(ctx)
-		}
-		err = s.hear(ctx, n)
-		if err != nil && (ctx.Err() != nil || ofTheAccount(err)) {
-			return 0, fmt.Errorf("read records of %s that HubSpot named: %w", n.table, err)
-		}
-		if err == nil {
-			continue
-		}
-		// The table's own lanes show what is wrong with it; the news of the others do not wait for it.
-		s.e.log.Warn("records that HubSpot named were not read", slog.String("object", n.table), slog.String("error", err.Error()))
-		if err := s.postponeNews(ctx, n); err != nil {
-			return 0, err
-		}
+		return n.table, func() error { return s.hearOrPostpone(ctx, n) }, nil
+	})
+	if err != nil || s.over() {
+		return 0, err
 	}
-	return 0, nil
+	return s.nextNews(ctx)
+}
+
+// hearOrPostpone hears what is named of one table. What is wrong with a table its own lanes show; the news of the others do
+// not wait for it.
+func (s *step) hearOrPostpone(ctx context.Context, n *tidings) error {
+	err := s.hear(ctx, n)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil || ofTheAccount(err) {
+		return fmt.Errorf("read records of %s that HubSpot named: %w", n.table, err)
+	}
+	s.e.log.Warn("records that HubSpot named were not read", slog.String("object", n.table), slog.String("error", err.Error()))
+	return s.postponeNews(ctx, n)
 }
 
 // nextNews is the pause before the next look.
@@ -115,20 +135,21 @@ func (s *step) nextNews(ctx context.Context) (time.Duration, error) {
 	return newsPause, nil
 }
 
-// tidings returns what has waited longest, of one table and feed, at most as many records as one call takes.
-func (s *step) tidings(ctx context.Context) (*tidings, error) {
+// tidings returns what has waited longest, of one table and feed, at most as many records as one call takes. It leaves out
+// the tables that are in hand.
+func (s *step) tidings(ctx context.Context, inHand []string) (*tidings, error) {
 	rows, err := s.e.cfg.Pool.Query(ctx, `
 select table_name, feed, record_id, gone, since
 from hubpg.news
 where portal_id = $1 and (table_name, feed) = (
 	select table_name, feed
 	from hubpg.news
-	where portal_id = $1 and since <= clock_timestamp()
+	where portal_id = $1 and since <= clock_timestamp() and table_name <> all ($3)
 	order by since
 	limit 1)
 and since <= clock_timestamp()
 order by since
-limit $2`, s.args.Portal, hubapi.MaxPage)
+limit $2`, s.args.Portal, hubapi.MaxPage, inHand)
 	if err != nil {
 		return nil, fmt.Errorf("read news: %w", err)
 	}

@@ -19,43 +19,59 @@ import (
 // changed is a number of records of one table whose associations are due.
 type changed struct {
 	table string
+	other string // only those with records of this table; "" for all
 	ids   []int64
 	since []time.Time
 }
 
+// concerns says whether the records may have associations of a pair that are due.
+func (c changed) concerns(p *catalog.Pair) bool {
+	ends := [2]string{p.A.Name, p.B.Name}
+	return slices.Contains(ends[:], c.table) && (c.other == "" || ends == [2]string{c.table, c.other} || ends == [2]string{c.other, c.table})
+}
+
 // pending reads the associations of changed records, many records in one call per pair.
 func (s *step) pending(ctx context.Context) (time.Duration, error) {
-	for !s.over() {
-		due, err := s.due(ctx)
+	err := s.spread(func(inHand []string) (string, func() error, error) {
+		due, err := s.due(ctx, inHand)
 		if err != nil || len(due.ids) == 0 {
-			return s.e.cfg.Pace.Pending, err
+			return "", nil, err
 		}
-		cat, err := s.e.catalog(ctx)
-		if err != nil {
-			return 0, err
+		return due.table, func() error { return s.pendingOf(ctx, due) }, nil
+	})
+	if err != nil || s.over() {
+		return 0, err
+	}
+	return s.e.cfg.Pace.Pending, nil
+}
+
+// pendingOf reads the associations of changed records of one table.
+func (s *step) pendingOf(ctx context.Context, c changed) error {
+	cat, err := s.e.catalog(ctx)
+	if err != nil {
+		return err
+	}
+	counts, err := s.rowCounts(ctx)
+	if err != nil {
+		return err
+	}
+	postponed, failing, err := s.pendingPairs(ctx, cat.Pairs, c, counts)
+	if err != nil {
+		return fmt.Errorf("associations of changed %s: %w", c.table, err)
+	}
+	given, err := s.settle(ctx, c, postponed)
+	if err != nil {
+		return err
+	}
+	for _, pair := range failing {
+		if !given {
+			break
 		}
-		counts, err := s.rowCounts(ctx)
-		if err != nil {
-			return 0, err
-		}
-		postponed, failing, err := s.pendingPairs(ctx, cat.Pairs, due, counts)
-		if err != nil {
-			return 0, fmt.Errorf("associations of changed %s: %w", due.table, err)
-		}
-		given, err := s.settle(ctx, due, postponed)
-		if err != nil {
-			return 0, err
-		}
-		for _, pair := range failing {
-			if !given {
-				break
-			}
-			if err := s.passAgain(ctx, pair); err != nil {
-				return 0, err
-			}
+		if err := s.passAgain(ctx, pair); err != nil {
+			return err
 		}
 	}
-	return 0, nil
+	return nil
 }
 
 // pendingPairs brings all pairs up to date for changed records. What is wrong with a pair is shown as the failure of its own
@@ -118,21 +134,25 @@ where kind = $1 and state in ('available', 'scheduled') and args @> $2`, laneKin
 	return nil
 }
 
-// due returns the records that have waited longest, of one table, at most as many as one call takes.
-func (s *step) due(ctx context.Context) (changed, error) {
+// toldAhead is how much longer a record that has merely changed must have waited than one of whose associations HubSpot has
+// told, to be read first.
+const toldAhead = 10 * time.Second
+
+// due returns the records that have waited longest, of one table that is not in hand, at most as many as one call takes.
+func (s *step) due(ctx context.Context, inHand []string) (changed, error) {
 	var c changed
 	rows, err := s.e.cfg.Pool.Query(ctx, `
-select table_name, record_id, since
+select table_name, other_table, record_id, since
 from hubpg.pending_associations
-where portal_id = $1 and table_name = (
-	select table_name
+where portal_id = $1 and (table_name, other_table) = (
+	select table_name, other_table
 	from hubpg.pending_associations
-	where portal_id = $1 and since <= clock_timestamp()
-	order by since
+	where portal_id = $1 and since <= clock_timestamp() and table_name <> all ($3)
+	order by since - case when other_table = '' then interval '0' else $4::interval end
 	limit 1)
 and since <= clock_timestamp()
 order by since
-limit $2`, s.args.Portal, hubapi.MaxAssociationInputs)
+limit $2`, s.args.Portal, hubapi.MaxAssociationInputs, inHand, toldAhead)
 	if err != nil {
 		return c, fmt.Errorf("read changed records: %w", err)
 	}
@@ -140,7 +160,7 @@ limit $2`, s.args.Portal, hubapi.MaxAssociationInputs)
 		id    int64
 		since time.Time
 	)
-	_, err = pgx.ForEachRow(rows, []any{&c.table, &id, &since}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&c.table, &c.other, &id, &since}, func() error {
 		c.ids, c.since = append(c.ids, id), append(c.since, since)
 		return nil
 	})
@@ -181,7 +201,7 @@ where portal_id = $1`, s.args.Portal, int64(unreadableRows))
 // are linked on one side and not on the other are read again: a label that changed while both links stayed is found
 // when A changes, or by the next pass over the pair.
 func (s *step) pendingPair(ctx context.Context, pair *catalog.Pair, c changed, counts map[string]int64) ([]int64, error) {
-	if pair.A.Name != c.table && pair.B.Name != c.table || counts[pair.A.Name] == 0 || counts[pair.B.Name] == 0 {
+	if !c.concerns(pair) || counts[pair.A.Name] == 0 || counts[pair.B.Name] == 0 {
 		return nil, nil
 	}
 	if counts[pair.A.Name] == unreadableRows || counts[pair.B.Name] == unreadableRows {
