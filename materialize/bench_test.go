@@ -1,7 +1,6 @@
 package materialize_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"hubpg/hubapi"
 	"hubpg/internal/budget"
@@ -57,99 +54,6 @@ func BenchmarkBackfillUnderLimits(b *testing.B) {
 		b.ReportMetric(100*float64(calls)/allowed, "%-of-share")
 		b.ReportMetric(float64(to.Violations["burst"]), "over-limit")
 		stop()
-	}
-}
-
-// BenchmarkFollowTwentyTypes measures the time from a change to its row in the change log for 20 busy object types on
-// one third of the search quota, with HubSpot's limits on and 200 ms latency.
-//
-//	go test ./materialize -run '^$' -bench FollowTwentyTypes -benchtime 1x
-func BenchmarkFollowTwentyTypes(b *testing.B) {
-	const types, share, lasting = 20, 1.0 / 3, 90 * time.Second
-	for b.Loop() {
-		w := newWorld(b, sandbox.Config{Contacts: 10, Limits: true, Latency: 200 * time.Millisecond})
-		cfg := w.config()
-		cfg.Pace, cfg.BackfillEvents = materialize.Pace{Pairs: time.Hour}, false
-		paths, ids := []string{}, map[string][]int64{}
-		for i := range types {
-			name := fmt.Sprintf("busy_%02d", i)
-			typeID, err := w.hub.AddObjectType(sandbox.SchemaDef{
-				Name: name, SingularLabel: name, PluralLabel: name, PrimaryDisplayProperty: "name",
-				Properties: []sandbox.PropertyDef{{Name: "name", Label: "Name", Type: "string", FieldType: "text"}},
-			})
-			w.must(err)
-			paths, cfg.Objects = append(paths, typeID), append(cfg.Objects, name)
-			for range 20 {
-				id, err := w.hub.Create(typeID, map[string]string{"name": "new"})
-				w.must(err)
-				ids[typeID] = append(ids[typeID], id)
-			}
-		}
-		w.budgeted(&cfg, share)
-		meter := newLaneMeter()
-		cfg.Meter = meter
-		w.start(cfg)
-		w.awaitLive(5*time.Minute, cfg.Objects...)
-		meter.reset()
-		sent := map[string]time.Time{}
-		begun, n := time.Now(), 0
-		searches := w.hub.Stats().ByFamily["search"]
-		for time.Since(begun) < lasting {
-			for _, path := range paths { // each type changes once a second
-				n++
-				name := fmt.Sprint("change ", n)
-				sent[name] = time.Now()
-				w.must(w.hub.Update(path, ids[path][n/types%20], map[string]string{"name": name}))
-			}
-			time.Sleep(time.Until(begun.Add(time.Duration(n/types) * time.Second)))
-		}
-		searches = w.hub.Stats().ByFamily["search"] - searches
-		meter.report(b, lasting)
-		time.Sleep(20 * time.Second)
-		rows, err := w.pool.Query(context.Background(), `select after ->> 'name', at from hubpg.changes where after ->> 'name' like 'change %'`)
-		w.must(err)
-		var (
-			name string
-			at   time.Time
-			took []time.Duration
-		)
-		_, err = pgx.ForEachRow(rows, []any{&name, &at}, func() error {
-			took = append(took, at.Sub(sent[name]))
-			return nil
-		})
-		w.must(err)
-		slices.Sort(took)
-		b.ReportMetric(took[len(took)/2].Seconds(), "s-p50")
-		b.ReportMetric(took[len(took)*95/100].Seconds(), "s-p95")
-		b.ReportMetric(took[len(took)*99/100].Seconds(), "s-p99")
-		b.ReportMetric(float64(searches)/lasting.Seconds(), "searches/s")
-		b.ReportMetric(float64(w.hub.Stats().Violations["search"]), "over-limit")
-	}
-}
-
-// BenchmarkBackfill fills contacts (91 columns) from a simulated account without limits, in a process of its own beside
-// the account and Postgres. HUBPG_BENCH_CONTACTS sets how many: 20,000 by default, the bar is set for 100,000.
-//
-//	HUBPG_BENCH_CONTACTS=100000 go test ./materialize -run '^$' -bench 'Backfill$' -benchtime 1x
-func BenchmarkBackfill(b *testing.B) {
-	for b.Loop() {
-		b.StopTimer()
-		w := newWorld(b, sandbox.Config{Contacts: benchContacts(20_000)})
-		b.StartTimer()
-		cmd := w.process(childBench + "=1")
-		w.awaitLive(10*time.Minute, "contacts")
-		b.StopTimer()
-		var rate float64
-		if err := w.pool.QueryRow(context.Background(), `
-select (position ->> 'rows')::float8 / (position ->> 'seconds')::float8
-from hubpg.cursors
-where lane = 'backfill'`).Scan(&rate); err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(rate, "rows/s")
-		b.ReportMetric(peak(cmd.Process.Pid), "MiB-peak")
-		kill(cmd)
-		b.StartTimer()
 	}
 }
 

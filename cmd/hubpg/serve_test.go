@@ -33,7 +33,12 @@ func serve(t testing.TB, cfg sandbox.Config, change map[string]string, args ...s
 	if cfg.Contacts == 0 {
 		cfg.Contacts = 20
 	}
-	account := sandbox.New(cfg)
+	return serveAccount(t, sandbox.New(cfg), change, args...)
+}
+
+// serveAccount is serve for an account that exists.
+func serveAccount(t testing.TB, account *sandbox.Server, change map[string]string, args ...string) *served {
+	t.Helper()
 	server := httptest.NewServer(account)
 	t.Cleanup(server.Close)
 	env := settings(t)
