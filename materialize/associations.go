@@ -61,7 +61,7 @@ func (s *step) pairs(ctx context.Context) (time.Duration, error) {
 		}
 		if len(ids) == 0 {
 			began := p.Began
-			p = pairPosition{rest: restAfter(began)}
+			p = pairPosition{rest: s.ended(p.rest, began)}
 			m := move{cursor: c, position: &p, live: true, verified: began}
 			return p.wait(pace.Pairs), s.commit(ctx, pair.Name, m, nil)
 		}

@@ -17,12 +17,12 @@ import (
 const binLife = 60 * 24 * time.Hour
 
 // listed ends the part of a pass in which live records are listed. Where rows of deleted records stay, those are next.
-func (p *sweepPosition) listed(t *target) {
+func (s *step) listed(t *target, p *sweepPosition) {
 	if t.table.Soft {
 		p.Next, p.Bin = "", 1
 		return
 	}
-	p.finish()
+	s.finish(p)
 }
 
 // bin looks whether the next of the deleted records whose rows have stayed are still in HubSpot's recycle bin. Those that
@@ -43,7 +43,7 @@ limit $3`, p.Bin, binLife, hubapi.MaxPage)
 		return false, fmt.Errorf("list deleted records of %s: %w", t.name(), err)
 	}
 	if len(ids) == 0 {
-		p.finish()
+		s.finish(p)
 		return true, s.commit(ctx, t.name(), move{cursor: c, position: p}, nil)
 	}
 	got, err := s.client.BatchReadArchived(ctx, t.table.Path, ids, hubapi.NewProjection(nil))

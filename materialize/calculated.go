@@ -39,7 +39,7 @@ func (s *step) calculated(ctx context.Context) (time.Duration, error) {
 		if again, err := s.hastened(ctx, time.Time{}); err != nil {
 			return 0, err
 		} else if !again {
-			p.rest = restAfter(time.Now())
+			p.rest = s.ended(p.rest, time.Now())
 			return pace.Calculated, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
 		}
 	}
@@ -59,7 +59,7 @@ func (s *step) calculated(ctx context.Context) (time.Duration, error) {
 			}
 		}
 		if len(ids) == 0 {
-			p.Next, p.rest = 0, restAfter(p.Began)
+			p.Next, p.rest = 0, s.ended(p.rest, p.Began)
 			return p.wait(pace.Calculated), s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
 		}
 		p.Next = ids[len(ids)-1] + 1

@@ -78,6 +78,9 @@ func (s *step) commit(
 		result mirror.Result
 		at     entered
 	)
+	if pass, ok := m.position.(interface{ work(time.Duration) }); ok {
+		pass.work(s.lap())
+	}
 	if work == nil && !m.live && m.cursor != nil && m.cursor.revision > 0 {
 		at, err := s.moveAlone(ctx, table, m)
 		if err == nil {

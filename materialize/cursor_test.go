@@ -138,3 +138,34 @@ from hubpg.objects`).Scan(&s); err != nil {
 		t.Errorf("position %d, revision %d, %v", position, c.revision, err)
 	}
 }
+
+// TestAPassRestsForItsWork: not for the time in which nobody could go on with it.
+func TestAPassRestsForItsWork(t *testing.T) {
+	t.Parallel()
+	e := fenced(t)
+	day := 24 * time.Hour
+	p := sweepPosition{Began: time.Now().Add(-day)}
+	for range 3 { // steps, of which each but the first goes on where the one before has stopped
+		s := newStep(e, laneArgs{1, "things", LaneIDs})
+		c, err := s.load(t.Context(), &p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.lapped = time.Now().Add(-time.Minute)
+		if p.Next += "1"; len(p.Next) == 3 {
+			s.finish(&p)
+		}
+		if err := s.commit(t.Context(), "things", move{cursor: c, position: &p}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.Took < day {
+		t.Errorf("the pass took %s", p.Took)
+	}
+	if wait := p.wait(time.Second); wait < 11*time.Minute || wait > 13*time.Minute {
+		t.Errorf("after three minutes' work it rests for %s", wait)
+	}
+	if p.begin(); p.Worked != 0 {
+		t.Errorf("the next pass begins with %s", p.Worked)
+	}
+}

@@ -77,7 +77,7 @@ func (s *step) memberships(ctx context.Context) (time.Duration, error) {
 		id, more := w.next()
 		if !more {
 			began := p.Began
-			p.List, p.Began, p.rest = 0, time.Time{}, restAfter(began)
+			p.List, p.Began, p.rest = 0, time.Time{}, s.ended(p.rest, began)
 			m := move{cursor: c, position: &p, live: true, verified: began, expected: size}
 			return p.wait(pace.Lookups), s.commit(ctx, s.args.Table, m, nil)
 		}

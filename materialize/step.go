@@ -16,6 +16,7 @@ type step struct {
 	deadline time.Time // aim, not limit: a step looks at it between bounded pieces of work
 	count    atomic.Int64
 	rows     atomic.Int64
+	lapped   time.Time       // up to when its time has been counted as work on a pass
 	entered                  // of the table, at the last commit
 	foreign  map[string]bool // schema lane: lookup tables whose name something else has
 	hidden   bool            // schema lane: HubSpot does not show the custom objects
@@ -36,7 +37,16 @@ func newStep(e *Engine, a laneArgs) *step {
 		args:     a,
 		client:   e.cfg.Client.As(a.Lane.class()),
 		deadline: time.Now().Add(lasting),
+		lapped:   time.Now(),
 	}
+}
+
+// lap is how long the step has worked since it was asked last.
+func (s *step) lap() time.Duration {
+	now := time.Now()
+	lap := now.Sub(s.lapped)
+	s.lapped = now
+	return lap
 }
 
 func (s *step) calls() int { return int(s.count.Load()) }

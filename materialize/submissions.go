@@ -76,7 +76,7 @@ func (s *step) submissions(ctx context.Context) (time.Duration, error) {
 		form, more := w.next()
 		if !more {
 			began := p.Began
-			p.Form, p.Began, p.rest = "", time.Time{}, restAfter(began)
+			p.Form, p.Began, p.rest = "", time.Time{}, s.ended(p.rest, began)
 			return p.wait(pace.Lookups), s.commit(ctx, s.args.Table, move{cursor: c, position: &p, live: true, verified: began}, nil)
 		}
 		if err := w.page(ctx, form); err != nil {

@@ -136,7 +136,7 @@ func (s *step) whole(ctx context.Context) (time.Duration, error) {
 	if err := s.believe(ctx, s.args.Table, "", len(rows)); err != nil {
 		return 0, err
 	}
-	p.rest = restAfter(readAt)
+	p.rest = s.ended(rest{}, readAt)
 	m := move{cursor: c, position: &p, live: true, verified: readAt}
 	err = s.commit(ctx, s.args.Table, m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		return s.e.applier.Replace(ctx, tx, &mirror.Snapshot{

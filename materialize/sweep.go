@@ -38,7 +38,7 @@ func (p *sweepPosition) begin() {
 	}
 }
 
-func (p *sweepPosition) finish() { p.Next, p.Bin, p.rest = "", 0, restAfter(p.Began) }
+func (s *step) finish(p *sweepPosition) { p.Next, p.Bin, p.rest = "", 0, s.ended(p.rest, p.Began) }
 
 // archived walks over the records in HubSpot's recycle bin and removes them from the table. That a record is listed
 // there is evidence by itself, so each page is applied as it comes. The lane also settles suspicions of other lanes.
@@ -75,7 +75,7 @@ func (s *step) archived(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		if p.Next = page.After; p.Next == "" {
-			p.finish()
+			s.finish(&p)
 		}
 		if err := s.commit(ctx, t.name(), move{cursor: c, position: &p}, s.removal(ctx, t, ids, page.ReadAt, changes.Delete)); err != nil {
 			return 0, err
@@ -139,7 +139,7 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 		if again, err := s.hastened(ctx, time.Time{}); err != nil {
 			return 0, err
 		} else if !again {
-			p.rest = restAfter(time.Now())
+			p.rest = s.ended(p.rest, time.Now())
 			return pace.IDs, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
 		}
 	}
@@ -186,7 +186,7 @@ func (s *step) ids(ctx context.Context) (time.Duration, error) {
 			}
 		}
 		if p.Next = page.After; last {
-			p.listed(t)
+			s.listed(t, &p)
 		}
 		if err := s.refresh(ctx, t, behind, changes.Sweep, move{cursor: c, position: &p}); err != nil {
 			return 0, err

@@ -33,7 +33,7 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 	}
 	now := time.Now()
 	if c.revision == 0 { // nothing has been followed yet that could have been missed
-		p = trailingPosition{Began: now, rest: restAfter(now)}
+		p = trailingPosition{Began: now, rest: s.ended(rest{}, now)}
 		return jitter(pace.Trailing), s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
 	}
 	if wait := p.wait(pace.Trailing); wait > 0 {
@@ -55,7 +55,7 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 		m := move{cursor: c, position: &p}
 		if finished = last; last {
 			m.settled = p.Began.Add(-pace.Settle)
-			p.rest = restAfter(p.Began)
+			p.rest = s.ended(p.rest, p.Began)
 		}
 		return s.refresh(ctx, t, ids, changes.Trailing, m)
 	})
