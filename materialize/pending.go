@@ -47,15 +47,15 @@ func (s *step) pending(ctx context.Context) (time.Duration, error) {
 
 // pendingOf reads the associations of changed records of one table.
 func (s *step) pendingOf(ctx context.Context, c changed) error {
-	cat, err := s.e.catalog(ctx)
+	counts, names, err := s.rowCounts(ctx)
 	if err != nil {
 		return err
 	}
-	counts, err := s.rowCounts(ctx)
+	pairs, err := s.pairsNamed(ctx, names)
 	if err != nil {
 		return err
 	}
-	postponed, failing, err := s.pendingPairs(ctx, cat.Pairs, c, counts)
+	postponed, failing, err := s.pendingPairs(ctx, pairs, c, counts)
 	if err != nil {
 		return fmt.Errorf("associations of changed %s: %w", c.table, err)
 	}
@@ -173,28 +173,51 @@ limit $2`, s.args.Portal, hubapi.MaxAssociationInputs, inHand, toldAhead)
 // unreadableRows is the number of rows of a table that HubSpot does not show at the moment.
 const unreadableRows = -1
 
-// rowCounts returns how many rows each table that can hold associations has; tables without rows have none.
-func (s *step) rowCounts(ctx context.Context) (map[string]int64, error) {
+// rowCounts returns how many rows each table has, none where no associations can be read, and which are of associations.
+func (s *step) rowCounts(ctx context.Context) (counts map[string]int64, pairs []string, err error) {
 	rows, err := s.e.cfg.Pool.Query(ctx, `
-select table_name, case phase when 'live' then row_count when 'degraded' then $2 when 'gone' then 0 else row_count + 1 end
+select table_name, kind = 'association',
+       case phase when 'live' then row_count when 'degraded' then $2 when 'gone' then 0 else row_count + 1 end
 from hubpg.objects
 where portal_id = $1`, s.args.Portal, int64(unreadableRows))
 	if err != nil {
-		return nil, fmt.Errorf("count rows: %w", err)
+		return nil, nil, fmt.Errorf("count rows: %w", err)
 	}
-	counts := map[string]int64{}
+	counts = map[string]int64{}
 	var (
 		name string
+		pair bool
 		n    int64
 	)
-	_, err = pgx.ForEachRow(rows, []any{&name, &n}, func() error {
-		counts[name] = n
+	_, err = pgx.ForEachRow(rows, []any{&name, &pair, &n}, func() error {
+		if counts[name] = n; pair {
+			pairs = append(pairs, name)
+		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("count rows: %w", err)
+		return nil, nil, fmt.Errorf("count rows: %w", err)
 	}
-	return counts, nil
+	return counts, pairs, nil
+}
+
+// pairsNamed returns all association tables. Those named are among them even if another process has just made one: its first
+// pass may have gone by a record before that changed, so that the record must not be taken off the list without it.
+func (s *step) pairsNamed(ctx context.Context, names []string) ([]*catalog.Pair, error) {
+	cat, err := s.e.catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(cat.Pairs, func(p *catalog.Pair) bool { return p.Name == name }) {
+			s.e.tables.forget()
+			if cat, err = s.e.catalog(ctx); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	return cat.Pairs, nil
 }
 
 // pendingPair brings one pair up to date for changed records of either end. From B's end, only records of A that
