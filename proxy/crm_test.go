@@ -64,6 +64,7 @@ type scribe struct {
 	took    time.Duration // of the last Write
 	hold    chan struct{} // if set, Write waits for it or for its context
 	entered chan struct{} // if set, told when Write begins
+	before  func()        // if set, called when Settle begins
 }
 
 func (s *scribe) Write(ctx context.Context, r proxy.WriteRequest) (proxy.WriteResult, error) {
@@ -104,7 +105,20 @@ func (s *scribe) Write(ctx context.Context, r proxy.WriteRequest) (proxy.WriteRe
 	return result, err
 }
 
+// settling has a function called whenever Settle begins; nil ends that.
+func (s *scribe) settling(before func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = before
+}
+
 func (s *scribe) Settle(ctx context.Context, id int64, committed bool) error {
+	s.mu.Lock()
+	before := s.before
+	s.mu.Unlock()
+	if before != nil {
+		before()
+	}
 	err := s.Writer.Settle(ctx, id, committed)
 	s.mu.Lock()
 	defer s.mu.Unlock()

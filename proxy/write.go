@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -35,8 +36,14 @@ left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
     then pg_catalog.current_setting('idle_in_transaction_session_timeout') else $1::text end, true)`
 )
 
+// learnTime bounds how long a statement waits for records that HubSpot has and the tables lack.
+const learnTime = 5 * time.Second
+
 // write performs a statement that may change mirrored tables, inside a transaction block. It reports false if the
 // statement failed: then the client has been told, and the transaction is as after any error.
+//
+// A statement that HubSpot refuses because of records that the tables lack is attempted once more when they have them:
+// ON CONFLICT then does what it says, and a plain INSERT fails by the table's own index.
 func (t *takeover) write(a *act) (bool, error) {
 	if a.effect.CopyIn && !a.simple {
 		return t.refuse(failure("0A000", "COPY into a table of HubSpot needs the simple query protocol", "",
@@ -51,26 +58,60 @@ func (t *takeover) write(a *act) (bool, error) {
 		a.copied = &spool{limit: t.session.server.config.Limits.CopyBytes}
 		defer a.copied.close()
 	}
-	r, ok, err := t.rehearsed(a, permit)
+	var until time.Time // the statement's time is up, all attempts together
+	for again := true; ; again = false {
+		r, ok, err := t.proposed(a, permit)
+		if err != nil || r == nil {
+			return ok, err
+		}
+		if until.IsZero() && r.timeout > 0 {
+			until = time.Now().Add(r.timeout)
+		}
+		request := t.request(a, r, permit)
+		result, cause := t.send(request, until)
+		if cause == nil {
+			return t.accepted(a, r, &request, result)
+		}
+		if refused := cause.behind(); refused != nil {
+			t.lost = append(t.lost, refused.ID)
+			if again && !cause.ended {
+				failed, ok, err := t.learn(until)
+				if err != nil || !ok {
+					return false, err
+				}
+				if failed == nil {
+					continue
+				}
+				if failed.ended {
+					cause = failed
+				}
+			}
+		}
+		e := errorOf(cause.ctx, cause.err)
+		if e.Code == "58000" {
+			t.log.Error("write to HubSpot", "error", cause.err)
+		}
+		return t.refuse(e)
+	}
+}
+
+// proposed rehearses a statement and keeps appliers out of the tables that it changes. Without a rehearsal the statement
+// is over: it has failed, or has been run as it is.
+func (t *takeover) proposed(a *act, permit string) (r *rehearsal, ok bool, err error) {
+	r, ok, err = t.rehearsed(a, permit)
 	for try := 1; err == nil && ok && len(r.rows) == 0 && !r.tooLarge; try++ {
 		var again bool
 		if ok, again, err = t.asItIs(a, permit, try); !again {
-			return ok, err
+			return nil, ok, err
 		}
 		r, ok, err = t.rehearsed(a, permit)
 	}
 	if err != nil || !ok {
-		return false, err
+		return nil, false, err
 	}
-	switch {
-	case r.tooLarge:
-		return t.refuse(failure("54000", "the statement changes too much of HubSpot at once", "", "Split it into several."))
-	case r.writes == "off":
-		return t.refuse(failure("HS010", "writes to HubSpot are off in this session", "", "Set hubpg.writes to on, or to dry_run."))
-	case r.writes != "" && r.writes != string(WriteOn) && r.writes != string(WriteDryRun):
-		return t.refuse(failure("22023", "hubpg.writes is "+strconv.Quote(r.writes), "", "Set it to on, off or dry_run."))
-	case r.onRowError != "" && r.onRowError != "fail" && r.onRowError != "skip":
-		return t.refuse(failure("22023", "hubpg.on_row_error is "+strconv.Quote(r.onRowError), "", "Set it to fail or skip."))
+	if e := r.objection(); e != nil {
+		ok, err = t.refuse(e)
+		return nil, ok, err
 	}
 	if r.impatient {
 		t.ask(askPatience)
@@ -80,18 +121,30 @@ func (t *takeover) write(a *act) (bool, error) {
 	}
 	if len(t.steps) > 0 {
 		if f, err := t.play(); err != nil || f != nil {
-			return t.finish(f, err)
+			ok, err = t.finish(f, err)
+			return nil, ok, err
 		}
 	}
-	request := t.request(a, r, permit)
-	result, cause := t.send(request, r.timeout)
-	if cause != nil {
-		e := errorOf(cause.ctx, cause.err)
-		if e.Code == "58000" {
-			t.log.Error("write to HubSpot", "error", cause.err)
-		}
-		return t.refuse(e)
+	return r, true, nil
+}
+
+// objection is why a rehearsed statement is not sent, nil if it is.
+func (r *rehearsal) objection() *pgwire.Error {
+	switch {
+	case r.tooLarge:
+		return failure("54000", "the statement changes too much of HubSpot at once", "", "Split it into several.")
+	case r.writes == "off":
+		return failure("HS010", "writes to HubSpot are off in this session", "", "Set hubpg.writes to on, or to dry_run.")
+	case r.writes != "" && r.writes != string(WriteOn) && r.writes != string(WriteDryRun):
+		return failure("22023", "hubpg.writes is "+strconv.Quote(r.writes), "", "Set it to on, off or dry_run.")
+	case r.onRowError != "" && r.onRowError != "fail" && r.onRowError != "skip":
+		return failure("22023", "hubpg.on_row_error is "+strconv.Quote(r.onRowError), "", "Set it to fail or skip.")
 	}
+	return nil
+}
+
+// accepted goes on with a statement that HubSpot has taken.
+func (t *takeover) accepted(a *act, r *rehearsal, request *WriteRequest, result WriteResult) (bool, error) {
 	for _, n := range result.Notices {
 		e := pgwire.Error{Severity: n.Severity, Code: n.Code, Message: n.Message, Detail: n.Detail, Hint: n.Hint}
 		if err := t.tell(e.AppendNotice(nil)); err != nil {
@@ -99,9 +152,33 @@ func (t *takeover) write(a *act) (bool, error) {
 		}
 	}
 	if request.Mode == WriteDryRun {
-		return t.dryRun(a, permit)
+		return t.dryRun(a, request.Permit)
 	}
-	return t.perform(a, r, permit, result)
+	return t.perform(a, r, request.Permit, result)
+}
+
+// learn takes a refused statement back and has the records that are in its way stored in the tables, so that it can be
+// rehearsed once more. It reports false if the statement is over.
+func (t *takeover) learn(until time.Time) (failed *writeFailure, ok bool, err error) {
+	t.ask(askBack)
+	t.ask(askUnlock)
+	t.ask(askRelease)
+	if f, err := t.play(); err != nil || f != nil {
+		ok, err = t.finish(f, err)
+		return nil, ok, err
+	}
+	t.locked = false
+	last := len(t.lost) - 1
+	failed = t.interruptibly(until, func(ctx context.Context) error {
+		// The client's own transaction may hold what the records wait for; then they come after its end.
+		ctx, cancel := context.WithTimeout(ctx, learnTime)
+		defer cancel()
+		return t.pen.writer.Settle(ctx, t.lost[last], false)
+	})
+	if failed == nil {
+		t.lost = t.lost[:last]
+	}
+	return failed, true, nil
 }
 
 func (t *takeover) request(a *act, r *rehearsal, permit string) WriteRequest {
@@ -119,29 +196,48 @@ func (t *takeover) request(a *act, r *rehearsal, permit string) WriteRequest {
 
 // writeFailure is why a Writer did not do what was asked, with the context that it had.
 type writeFailure struct {
-	ctx context.Context
-	err error
+	ctx   context.Context
+	err   error
+	ended bool // the context was over by then
 }
 
-// send waits for HubSpot. A cancel of the client, its statement timeout and the end of the session end the wait.
-func (t *takeover) send(request WriteRequest, timeout time.Duration) (WriteResult, *writeFailure) {
+// behind is a refusal because of records that the tables lack, nil for anything else.
+func (f *writeFailure) behind() *WriteError {
+	if e, ok := errors.AsType[*WriteError](f.err); ok && e.Behind {
+		return e
+	}
+	return nil
+}
+
+// send waits for HubSpot.
+func (t *takeover) send(request WriteRequest, until time.Time) (result WriteResult, failed *writeFailure) {
+	failed = t.interruptibly(until, func(ctx context.Context) (err error) {
+		result, err = t.pen.writer.Write(ctx, request)
+		return err
+	})
+	return result, failed
+}
+
+// interruptibly waits for what the writer does. A cancel of the client, its statement timeout and the end of the session end the
+// wait.
+func (t *takeover) interruptibly(until time.Time, do func(context.Context) error) *writeFailure {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)
-	if timeout > 0 {
+	if !until.IsZero() {
 		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, timeout, errStatementTimeout)
+		ctx, stop = context.WithDeadlineCause(ctx, until, errStatementTimeout)
 		defer stop()
 	}
 	t.session.interruptible(cancel)
 	defer t.session.interruptible(nil)
-	if err := t.flush(); err != nil {
-		return WriteResult{}, &writeFailure{ctx, err}
+	err := t.flush()
+	if err == nil {
+		err = do(ctx)
 	}
-	result, err := t.pen.writer.Write(ctx, request)
 	if err != nil {
-		return WriteResult{}, &writeFailure{ctx, err}
+		return &writeFailure{ctx: ctx, err: err, ended: ctx.Err() != nil}
 	}
-	return result, nil
+	return nil
 }
 
 // permitted returns the session's permit.

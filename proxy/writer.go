@@ -20,7 +20,8 @@ type Writer interface {
 	// took. An error that holds a [*WriteError] is told to the client; any other is a failure of hubpg's own.
 	Write(ctx context.Context, r WriteRequest) (WriteResult, error)
 	// Settle says what became in Postgres of a statement that HubSpot has accepted. It is called once for each
-	// result with an ID; committed false means that the records must be read from HubSpot again.
+	// result with an ID, and with false for each error that is Behind; false means that the records must be read from
+	// HubSpot again.
 	Settle(ctx context.Context, id int64, committed bool) error
 }
 
@@ -77,6 +78,10 @@ type WriteError struct {
 	Message, Detail, Hint string
 	Schema, Table, Column string // what it is about, as far as it is one thing
 	ID                    int64  // of the record in hubpg.writes, 0 before there is one
+
+	// Behind says that HubSpot took nothing, and only because of records that the tables lack or have in an older version.
+	// Once Settle has stored them, the statement may have another meaning.
+	Behind bool
 }
 
 // Error returns the message and the code.

@@ -21,6 +21,13 @@
 // repeated only when its unique property says that it did not happen; without a unique property its outcome stays unknown
 // and the statement fails with SQLSTATE HS004.
 //
+// # What exists already
+//
+// HubSpot refuses a row whose unique value another record has, and the table may not know that record yet. It is stored like
+// anything that a write may have changed, and the write's outcome names it. Where HubSpot has taken nothing and that was the
+// only reason, the error is [Error.Behind]: whoever asked settles the write and may rehearse the statement again, since by then
+// ON CONFLICT has a row to find. Otherwise [Writer.Run], or the settlement of what was accepted, brings the record.
+//
 // # What lands late
 //
 // HubSpot may carry out a request whose connection has ended. So reading that shows no effect proves nothing yet: nobody is

@@ -18,6 +18,7 @@ type flaw struct {
 	message     string
 	hint        string
 	correlation string
+	existing    int64 // the record that has the value already; 0 if none has, or it is not known
 }
 
 func (f *flaw) text() string {
@@ -39,7 +40,9 @@ func flawsOf(err error, def *definition) []*flaw {
 		f.code = CodeUnknown
 		f.hint = "look in HubSpot whether the record is there before repeating the statement"
 	case isA[*hubapi.ConflictError](err):
-		f.code, f.hint = "23505", "a record with this value exists already; update it, or use ON CONFLICT, with an email in lower case as HubSpot has it"
+		f.code, f.hint = codeUnique, "a record with this value exists already; update it, or use ON CONFLICT, with an email in lower case as HubSpot has it"
+		conflict, _ := errors.AsType[*hubapi.ConflictError](err)
+		f.existing = conflict.ExistingID
 	case isA[*hubapi.NotFoundError](err):
 		f.code, f.hint = CodeGone, "the record was deleted or merged in HubSpot; the table follows within a minute"
 	case isA[*hubapi.ScopeError](err):
@@ -89,7 +92,7 @@ func codeOf(code string) string {
 	case strings.HasPrefix(code, "MISSING_"):
 		return "23502"
 	case strings.Contains(code, "UNIQUE"):
-		return "23505"
+		return codeUnique
 	case strings.HasPrefix(code, "INVALID_"):
 		return "22P02"
 	}

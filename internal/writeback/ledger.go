@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -46,10 +47,11 @@ type lookup struct {
 
 // outcome is the element of hubpg.writes.outcome that belongs to the intent of the same place.
 type outcome struct {
-	ID    int64    `json:"id,omitempty"` // records
-	Done  bool     `json:"done"`
-	Read  string   `json:"read,omitempty"` // the table has this version or a newer one, if the client committed
-	Error []string `json:"error,omitempty"`
+	ID     int64    `json:"id,omitempty"` // records
+	Done   bool     `json:"done"`
+	Exists int64    `json:"exists,omitempty"` // the record that has a value already which was to be this one's alone
+	Read   string   `json:"read,omitempty"`   // the table has this version of ID or Exists or a newer one, if the client committed
+	Error  []string `json:"error,omitempty"`
 }
 
 // begin records a write before its first call, unless the catalog is not any more what the plan was made by.
@@ -103,7 +105,7 @@ func (w *Writer) finish(ctx context.Context, id int64, m *mission, status string
 // ending is what is recorded of a write when HubSpot has been asked to take all of it.
 type ending struct {
 	status       string
-	settled      bool // HubSpot has taken nothing
+	settled      bool // HubSpot has taken nothing, and nothing is known that the tables may lack
 	calls        int64
 	outcome      string
 	correlations []string
@@ -114,12 +116,16 @@ type ending struct {
 func (m *mission) ending(status string) (*ending, error) {
 	outcomes := make([]outcome, 0, len(m.p.changes))
 	correlations := m.answered()
-	touched, failed := false, ""
+	touched, failed, now := false, "", time.Now()
 	for _, c := range m.p.changes {
 		o := outcome{Done: c.accepted(), ID: c.record.ID}
 		if c.accepted() && !c.idle() {
 			touched = true
 			o.Read = stamp(c.readAt)
+		}
+		if o.Exists = c.existing(); o.Exists != 0 {
+			touched = true
+			o.Read = stamp(now)
 		}
 		for _, f := range c.flaws {
 			o.Error = append(o.Error, f.text())

@@ -45,6 +45,10 @@ type Error struct {
 	Code, Message, Detail, Hint string
 	Schema, Table, Column       string
 	ID                          int64 // in hubpg.writes; 0 when HubSpot was not called
+
+	// Behind says that HubSpot took nothing, and only because of records that the tables lack or have in an older version.
+	// [Writer.Settle] with the ID, as after a rollback, stores them; then the statement may have another meaning.
+	Behind bool
 }
 
 // Error returns the message with its detail.
@@ -64,3 +68,6 @@ const (
 	CodeUnavailable = "HS003" // HubSpot does not answer
 	CodeUnknown     = "HS004" // HubSpot may or may not have created the record
 )
+
+// codeUnique is Postgres's own for a value that another record has.
+const codeUnique = "23505"

@@ -172,6 +172,7 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 				c.flaws = append(c.flaws, flawsOf(r.Err, c.def)...)
 			}
 		}
+		m.meet(ctx, batch)
 	case isA[*hubapi.SplitError](err) && len(batch) > 1:
 		half := len(batch) / 2
 		m.sendRecords(ctx, batch[:half], attempt)
@@ -327,8 +328,8 @@ func (w *Writer) stored(ctx context.Context, t *catalog.Table, id int64) (is boo
 
 func taken(c *change, property string, id int64) *flaw {
 	return &flaw{
-		code: "23505", column: columnOf(c.def, property), message: fmt.Sprintf("record %d has this %s already", id, property),
-		hint: "update it, or use ON CONFLICT",
+		code: codeUnique, column: columnOf(c.def, property), message: fmt.Sprintf("record %d has this %s already", id, property),
+		hint: "update it, or use ON CONFLICT", existing: id,
 	}
 }
 

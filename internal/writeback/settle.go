@@ -18,7 +18,8 @@ import (
 
 // Settle says what became in Postgres of a write that HubSpot has accepted. After a commit it moves the differences into
 // the change log, and looks after what HubSpot did besides: associations that go with a record or a label. After a
-// rollback it reads the records from HubSpot, because the tables follow HubSpot and not the client.
+// rollback it reads the records from HubSpot, because the tables follow HubSpot and not the client, and so it does after
+// a refusal that says [Error.Behind].
 func (w *Writer) Settle(ctx context.Context, id int64, committed bool) error {
 	if err := w.settle(ctx, id, committed); err != nil {
 		w.kick()
@@ -33,10 +34,14 @@ func (w *Writer) settle(ctx context.Context, id int64, committed bool) error {
 		return err
 	}
 	status := statusRolledBack
-	if committed {
+	switch {
+	case committed:
 		status = statusSettled
 		err = w.follow(ctx, s)
-	} else {
+	case s.status == statusRefused:
+		status = statusRepaired
+		err = w.repair(ctx, s)
+	default:
 		err = w.repair(ctx, s)
 	}
 	if err != nil {
@@ -61,6 +66,7 @@ type scope struct {
 	edges   map[string][]int64 // association tables: records of the first table
 	lookups map[string][]sought
 
+	status   string
 	at       time.Time // of the intent
 	outcomes []outcome // as long as the intent, where found
 	found    bool      // a lookup has added to outcomes
@@ -82,11 +88,12 @@ func (w *Writer) load(ctx context.Context, q rowQuerier, id int64) (*scope, erro
 	var intents []intent
 	var outcomes []outcome
 	var in, out []byte
+	var status string
 	var at time.Time
 	err := q.QueryRow(ctx, `
-select intent, outcome, at
+select intent, outcome, status, at
 from hubpg.writes
-where id = $1 and portal_id = $2 and settled_at is null`, id, w.portal).Scan(&in, &out, &at)
+where id = $1 and portal_id = $2 and settled_at is null`, id, w.portal).Scan(&in, &out, &status, &at)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -103,7 +110,7 @@ where id = $1 and portal_id = $2 and settled_at is null`, id, w.portal).Scan(&in
 	}
 	s, err := newScope(intents, outcomes)
 	if err == nil {
-		s.at = at
+		s.status, s.at = status, at
 	}
 	return s, err
 }
@@ -135,6 +142,9 @@ func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 			}
 			continue
 		}
+		if o.Exists != 0 {
+			s.see(in.Table, o.Exists, o.Read)
+		}
 		id := in.ID
 		if o.ID != 0 {
 			if id < 0 {
@@ -147,10 +157,7 @@ func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 		}
 		switch {
 		case id > 0:
-			if s.records[in.Table] == nil {
-				s.records[in.Table] = map[int64]string{}
-			}
-			s.records[in.Table][id] = o.Read
+			s.see(in.Table, id, o.Read)
 			if in.Op == opDelete && o.Done {
 				read, err := time.Parse(time.RFC3339Nano, o.Read)
 				if err != nil {
@@ -159,7 +166,7 @@ func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 				s.deleted[in.Table] = append(s.deleted[in.Table], deletion{id, read})
 				delete(s.records[in.Table], id)
 			}
-		case in.Op == opInsert && in.Unique != nil && (outcomes == nil || o.Error != nil):
+		case in.Op == opInsert && in.Unique != nil && o.Exists == 0 && (outcomes == nil || o.Error != nil):
 			s.lookups[in.Table] = append(s.lookups[in.Table], sought{*in.Unique, i})
 		}
 	}
@@ -217,11 +224,14 @@ func (s *scope) outcome() (*string, error) {
 	return &text, nil
 }
 
-func (s *scope) add(table string, id int64) {
+func (s *scope) add(table string, id int64) { s.see(table, id, "") }
+
+// see notes the version that a record should have.
+func (s *scope) see(table string, id int64, version string) {
 	if s.records[table] == nil {
 		s.records[table] = map[int64]string{}
 	}
-	s.records[table][id] = ""
+	s.records[table][id] = max(version, s.records[table][id])
 }
 
 // sever removes the associations of records that the write has deleted.

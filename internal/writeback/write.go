@@ -127,6 +127,7 @@ func (w *Writer) fail(ctx context.Context, id int64, m *mission) error {
 		}
 	}
 	failure := m.p.failure(id)
+	failure.Behind = m.p.behind()
 	status := statusRefused
 	for _, c := range m.p.changes {
 		for _, f := range c.flaws {
@@ -139,7 +140,9 @@ func (w *Writer) fail(ctx context.Context, id int64, m *mission) error {
 		w.logger.Error("record outcome of write", "write", id, "error", err)
 	}
 	w.setActive(id, false)
-	w.kick()
+	if !failure.Behind { // who asked settles it
+		w.kick()
+	}
 	return failure
 }
 
