@@ -53,5 +53,9 @@ func TestARecordInTheWayIsStored(t *testing.T) {
 		t.Errorf("HubSpot took a row: %+v", e)
 	}
 	a.eventually("both are in the table", func() bool { return a.text("select count(*) from hubspot.contacts") == "3" })
+	a.eventually("the record in the way is not taken for the write's own", func() bool {
+		return a.text("select status || ' ' || (outcome -> 0 ->> 'done') || ' ' || (outcome -> 1 ->> 'done') from hubpg.writes where id = $1", e.ID) ==
+			"repaired false true"
+	})
 	a.agree("contacts", "email")
 }
