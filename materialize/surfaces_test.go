@@ -25,14 +25,20 @@ func surfaceTables() []string {
 // surfaced is a world in which contacts and the tables beside them are live, with lanes that come round soon.
 func surfaced(t *testing.T, cfg sandbox.Config, tune func(*materialize.Config)) *world {
 	t.Helper()
-	w := newWorld(t, cfg)
+	w, _ := surfacedUntil(t, cfg, tune)
+	return w
+}
+
+// surfacedUntil is surfaced, with a way to stop the engine.
+func surfacedUntil(t *testing.T, cfg sandbox.Config, tune func(*materialize.Config)) (w *world, stop func()) {
+	t.Helper()
+	w = newWorld(t, cfg)
 	c := w.config()
 	c.Pace = slowSweeps()
 	c.Pace.Lookups = 300 * time.Millisecond
 	c.Objects = append(surfaceTables(), "contacts", "companies")
 	tune(&c)
-	w.start(c)
-	return w
+	return w, w.start(c)
 }
 
 // api calls HubSpot as an app of the account.
@@ -381,11 +387,13 @@ func TestExcludedSurfacesAreNotMirrored(t *testing.T) {
 	}
 }
 
-// Verify finds, and repairs, what differs in the tables beside CRM records.
+// Verify finds, and repairs, what differs in the tables beside CRM records. The engine has ended: where one is at work, its
+// lanes are asked to look first, and mend what they find.
 func TestVerifyRepairsSurfaces(t *testing.T) {
 	t.Parallel()
-	w := surfaced(t, sandbox.Config{Contacts: 400}, func(c *materialize.Config) { c.Pace.Lookups = time.Hour })
+	w, stop := surfacedUntil(t, sandbox.Config{Contacts: 400}, func(c *materialize.Config) { c.Pace.Lookups = time.Hour })
 	w.awaitLive(120*time.Second, surfaceTables()...)
+	stop()
 	for _, sql := range []string{
 		`delete from hubspot.list_memberships where record_id in (select record_id from hubspot.list_memberships order by 1 limit 3)`,
 		`insert into hubspot.list_memberships (list_id, record_id) values (1, 42), (99, 43)`,
