@@ -49,7 +49,9 @@ func newFlock(t testing.TB, db *pgtest.DB, address string, backends int) *flock 
 
 func (f *flock) leave() {
 	for _, conn := range f.birds {
-		conn.Close()
+		if conn != nil { // not all have come
+			conn.Close()
+		}
 	}
 	f.wg.Wait()
 	f.birds = nil
@@ -110,7 +112,7 @@ func (f *flock) enlist(sql string) (net.Conn, error) {
 	}
 }
 
-var errNoRoom = errors.New("too many connections")
+var errNoRoom = errors.New("no room")
 
 // exchange sends a packet and reads up to the next ReadyForQuery.
 func exchange(conn net.Conn, packet []byte) error {
@@ -127,10 +129,11 @@ func exchange(conn net.Conn, packet []byte) error {
 		case err != nil:
 			return err
 		case h.Type == 'E':
-			if e := pgwire.ParseError(message); e.Code != "53300" {
+			e := pgwire.ParseError(message)
+			if e.Code != "53300" {
 				return e
 			}
-			return errNoRoom
+			return fmt.Errorf("%w: %s", errNoRoom, e.Message) // of the role, or of the server
 		case h.Type == 'Z':
 			if len(r.Rest()) > 0 {
 				return errors.New("more than was asked for")
@@ -229,6 +232,11 @@ func TestManyListenersHoldFewBackends(t *testing.T) {
 	writer := r.db.Conn(t)
 	before := r.change(writer, 3)
 	f := newFlock(t, db, r.server.Addr().String(), backends)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the proxy: %+v", r.server.Stats())
+		}
+	})
 	f.settle(listeners, backends, "listen hubspot_deals", before)
 	r.parked(listeners)
 	var last int64
