@@ -102,6 +102,11 @@ func TestNothingIsLeftBehindByClientsThatVanish(t *testing.T) {
 	fill(t, pool)
 	soak(t, r, seed, 300*time.Millisecond)
 	settled(t, r)
+	eventually(t, "the hub and the list of sessions have their connections", func() bool {
+		return value[int](t, counter, `
+select count(*)::int from pg_stat_activity
+where datname = current_database() and application_name in ('hubpg listen hub', 'hubpg sessions')`) == 2
+	})
 	goroutines, descriptors, backends := goroutinesHere(), openDescriptors(t), backendsOf(t, counter)
 	done, broken := soak(t, r, seed+1, lasts)
 	t.Logf("%d clients, %d of them broken off", done, broken)
