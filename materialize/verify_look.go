@@ -198,7 +198,7 @@ select case when l.lane = any ($5)
 		else o.verified_at > $4 end,
 	concat_ws(' ', c.revision, o.verified_at)
 from unnest($2::text[], $3::text[]) with ordinality as l (table_name, lane, n)
-join hubpg.objects o on o.portal_id = $1 and o.table_name = l.table_name
+left join hubpg.objects o on o.portal_id = $1 and o.table_name = l.table_name
 left join hubpg.cursors c on c.portal_id = $1 and c.table_name = l.table_name and c.lane = l.lane and c.key = ''
 order by l.n`, v.PortalID, tables, names, asked, []string{string(LaneIDs), string(LaneArchived), string(LaneCalculated)})
 	if err != nil {
