@@ -26,8 +26,13 @@ import (
 
 // aloneVariable, in the environment, names a database and makes the test binary a proxy in front of it and nothing
 // else, so that its memory is a proxy's. It prints its address, for each line that it reads what it has come to, and
-// ends with its input.
-const aloneVariable = "HUBPG_TEST_PROXY"
+// ends with its input. Of the others the first names another server than the database's to relay to, and the second, unless
+// empty, lets its sessions write to HubSpot, which none of them may do.
+const (
+	aloneVariable    = "HUBPG_TEST_PROXY"
+	upstreamVariable = "HUBPG_TEST_UPSTREAM"
+	writesVariable   = "HUBPG_TEST_WRITES"
+)
 
 // report is what a proxy alone has come to.
 type report struct {
@@ -52,8 +57,16 @@ func serveAlone(address string) int {
 		return 1
 	}
 	defer pool.Close()
+	upstream := address
+	if other := os.Getenv(upstreamVariable); other != "" {
+		upstream = other
+	}
+	var writer proxy.Writer
+	if os.Getenv(writesVariable) != "" {
+		writer = struct{ proxy.Writer }{}
+	}
 	server, err := proxy.New(proxy.Config{
-		Listen: "127.0.0.1:0", Upstream: address, Changes: pool, ListenerIdle: 40 * time.Millisecond,
+		Listen: "127.0.0.1:0", Upstream: upstream, Changes: pool, Writer: writer, ListenerIdle: 40 * time.Millisecond,
 		DrainTimeout: time.Second, Logger: log,
 		Limits: proxy.Limits{Sessions: 20_000, SessionsPerAddress: 20_000, LoginTimeout: time.Minute},
 	})
@@ -89,14 +102,15 @@ func processStatus(field string) int64 {
 type lonely struct {
 	t       testing.TB
 	address string
+	pid     int
 	in      io.WriteCloser
 	out     *bufio.Scanner
 }
 
-func newLonely(t testing.TB, db *pgtest.DB) *lonely {
+func newLonely(t testing.TB, db *pgtest.DB, environment ...string) *lonely {
 	t.Helper()
 	cmd := osexec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), aloneVariable+"="+db.URL)
+	cmd.Env = append(append(os.Environ(), aloneVariable+"="+db.URL), environment...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -115,7 +129,7 @@ func newLonely(t testing.TB, db *pgtest.DB) *lonely {
 			t.Errorf("proxy: %v", err)
 		}
 	})
-	p := &lonely{t: t, in: in, out: bufio.NewScanner(out)}
+	p := &lonely{t: t, pid: cmd.Process.Pid, in: in, out: bufio.NewScanner(out)}
 	p.address = p.line()
 	for p.report().HubPosition < 0 {
 		time.Sleep(10 * time.Millisecond)

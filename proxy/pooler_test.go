@@ -24,11 +24,19 @@ type pooler struct {
 	pid int
 }
 
+// pgbouncerProgram is where Debian puts it.
+const pgbouncerProgram = "/usr/sbin/pgbouncer"
+
 // newPooler starts pgbouncer, with more lines of configuration if any, or returns nil where it is not installed.
 func newPooler(b *testing.B, db *pgtest.DB, settings ...string) *pooler {
 	b.Helper()
-	const program = "/usr/sbin/pgbouncer"
-	if _, err := os.Stat(program); err != nil {
+	return newPoolerAt(b, db, db.Cluster.Port(), settings...)
+}
+
+// newPoolerAt is newPooler in front of another server, which is called as the database's.
+func newPoolerAt(b *testing.B, db *pgtest.DB, server int, settings ...string) *pooler {
+	b.Helper()
+	if _, err := os.Stat(pgbouncerProgram); err != nil {
 		b.Logf("pgbouncer is not measured: %v", err)
 		return nil
 	}
@@ -49,12 +57,12 @@ ignore_startup_parameters = extra_float_digits
 log_connections = 0
 log_disconnections = 0
 %s
-`, db.Cluster.Port(), pgtest.Owner, port, strings.Join(settings, "\n"))
+`, server, pgtest.Owner, port, strings.Join(settings, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		b.Fatalf("write configuration: %v", err)
 	}
 	var log bytes.Buffer
-	cmd := osexec.CommandContext(b.Context(), program, config)
+	cmd := osexec.CommandContext(b.Context(), pgbouncerProgram, config)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if os.Geteuid() == 0 { // which it refuses to run as
 		info, err := os.Stat(dir)

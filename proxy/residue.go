@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"hubpg/internal/pgwire"
 	"hubpg/internal/sqlstmt"
 )
@@ -97,6 +99,10 @@ func (r *residue) parse(name string, text, message []byte, l *ledger, h *Hub) {
 			return
 		}
 		r.setting = string(text)
+	}
+	if known && state == sqlstmt.Nothing && bytes.Equal(old, message) {
+		r.round = l.asked + 1 // as before, once it has been answered
+		return
 	}
 	if r.size += len(message) - len(old); r.size > maxResidue || len(r.statements) >= maxStateful {
 		r.give()

@@ -55,22 +55,34 @@ func (s *Sieve) MayChange(text []byte) bool {
 }
 
 // Clears reports whether text is one SELECT that none of the names can hide in, and whether it has any other word than
-// SELECT. True is certain; false is not: it is said of every text with a quote, an escape, a dollar or a letter that is
-// not ASCII's.
+// SELECT. True is certain; false is not: it is said of every text with a quote, an escape, a dollar that is no parameter's,
+// or a letter that is not ASCII's.
 func (s *Sieve) Clears(text []byte) (cleared, named bool) {
 	if !onlySelects(text) {
 		return false, false
 	}
 	others := -len("select")
-	for _, c := range text {
+	for i, c := range text {
 		switch {
-		case c >= 0x80, c == '"', c == '\'', c == '\\', c == '$':
+		case c >= 0x80, c == '"', c == '\'', c == '\\', c == '$' && !startsParameter(text, i):
 			return false, false
 		case isWordStart(c):
 			others++
 		}
 	}
 	return !s.holds(text), others > 0
+}
+
+// startsParameter reports whether the dollar at i is that of a parameter, as $1 is, and certainly not one around a string.
+func startsParameter(text []byte, i int) bool {
+	if i > 0 && isWord(text[i-1]) {
+		return false
+	}
+	end := i + 1
+	for end < len(text) && '0' <= text[end] && text[end] <= '9' {
+		end++
+	}
+	return end > i+1 && (end == len(text) || !isWord(text[end]))
 }
 
 // holds reports whether one of the words of text is a name.

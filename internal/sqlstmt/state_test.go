@@ -71,6 +71,8 @@ func TestAQueryIsClearedOnlyOfWhatItCannotHide(t *testing.T) {
 		" SELECT 1, -1.5;\n":                       {true, false},
 		"select x from t where y = 12":             {true, true},
 		"SELECT Abalance FROM accounts b WHERE 1;": {true, true},
+		"select $1":                                {true, false},
+		"select x from t where y=$12 and z>-$1;":   {true, true},
 
 		"select NEXTVAL(1)":                  {},
 		"select nextval":                     {},
@@ -86,7 +88,12 @@ func TestAQueryIsClearedOnlyOfWhatItCannotHide(t *testing.T) {
 		`select "x"`:                         {},
 		`select U&"x"`:                       {},
 		`select e\x`:                         {},
-		"select $1":                          {},
+		"select nextval($1)":                 {},
+		"select $":                           {},
+		"select y$1":                         {},
+		"select $1x":                         {},
+		"select $1$a$ x $a$":                 {},
+		"select $1$$ x $$":                   {},
 		"select $a$ x $a$nextval(1)":         {},
 		"select \u00fcber":                   {},
 	} {
