@@ -30,12 +30,13 @@ const (
 )
 
 // handed is what goes with the baton: what was read and not passed on, or the pump that has it, or why there is nothing
-// to go on with.
+// to go on with. Or the ride at whose end back has its pump again, and front is to be started.
 type handed struct {
 	rest  []byte
 	pump  *pgwire.Pump
 	gauge *gauge // what pump reads; nil where the event loop cannot move it
 	err   error
+	ride  *ride
 }
 
 func newBaton() *baton {
@@ -111,6 +112,9 @@ func (v *session) pumpBack(b *back) error {
 				return io.EOF
 			}
 			return errToClient
+		}
+		if next.ride != nil {
+			next = next.ride.await()
 		}
 	}
 }

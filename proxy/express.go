@@ -16,10 +16,11 @@ import (
 //
 // front and back each read one connection and write the other, which is right for a stream. For a question and its
 // answer it is mostly waking and parking. So a session that has said little for a few rounds is carried by the event
-// loop: front takes the baton and waits, and the loop moves both pumps, through the same filters, whenever one of the
+// loop: front takes the baton and ends, and the loop moves both pumps, through the same filters, whenever one of the
 // two connections has something. Whatever the loop must not do ends the ride: a statement to take over, a LISTEN, a
 // buffer that was filled, a peer that does not take what it is sent, a lock held by somebody else, an error. Then front
-// and back go on with the very pumps that the loop has moved.
+// and back go on with the very pumps that the loop has moved. A session begins on the loop: there it takes one goroutine,
+// front having ended, and a thousand that are silent take a thousand stacks less.
 
 // A ride of fewer steps than shortRide was not worth it: the next must be earned by twice as many reads, up to
 // mostCalmReads.
@@ -133,8 +134,8 @@ func (f *front) alights(message []byte) bool {
 	return true
 }
 
-// express is a session that the event loop carries.
-type express struct {
+// ride is a session that the event loop carries.
+type ride struct {
 	*front
 	conn   *gauge // to Postgres
 	server *pgwire.Pump
@@ -147,8 +148,12 @@ type express struct {
 	ended struct{ front, back error }
 }
 
-// ride has the loop carry the session until that ends, and returns what front has to see to: nil for nothing.
-func (f *front) ride() error {
+// errAboard ends front's goroutine while the loop carries the session.
+var errAboard = errors.New("the session is carried by the loop")
+
+// board has the loop carry the session, where it can, and returns errAboard then. Only back's goroutine remains, to wait
+// for the end of that.
+func (f *front) board() error {
 	back, err := f.claimBaton(wantPump)
 	if err != nil {
 		return err
@@ -158,120 +163,144 @@ func (f *front) ride() error {
 		f.passBaton(back)
 		return nil
 	}
-	e := &express{front: f, filter: f.filter, over: make(chan struct{}), on: true}
-	e.conn, e.server = back.gauge, back.pump
+	r := &ride{front: f, filter: f.filter, conn: back.gauge, server: back.pump, over: make(chan struct{}), on: true}
 	f.riding = true
+	select {
+	case f.baton.back <- handed{ride: r}:
+		return errAboard
+	case <-f.baton.gone:
+		f.riding = false
+		back.close()
+		return errToServer
+	}
+}
+
+// await has the loop move the pumps until the ride ends, starts front again, and returns what back goes on with.
+func (r *ride) await() handed {
+	f := r.front
 	f.server.counters.express.Add(1)
 	f.server.counters.rides.Add(1)
-	client, server := f.gauge.Conn, e.conn.Conn
-	e.turn.Lock() // a call that moves one must find both attached
-	client.Attach(e.fromClient)
-	server.Attach(e.fromServer)
-	e.turn.Unlock()
-	e.fromClient()
-	e.fromServer()
+	client, server := f.gauge.Conn, r.conn.Conn
+	r.turn.Lock() // a call that moves one must find both attached
+	client.Attach(r.fromClient)
+	server.Attach(r.fromServer)
+	r.turn.Unlock()
+	r.fromClient()
+	r.fromServer()
+	var err error
 	select {
-	case <-e.over:
+	case <-r.over:
 	case <-client.Closed():
 		err = net.ErrClosed
 	case <-server.Closed():
 		err = net.ErrClosed
 	}
-	e.turn.Lock() // until a call that is under way is done: detached, it could wait
-	e.on = false
-	e.turn.Unlock()
+	r.turn.Lock() // until a call that is under way is done: detached, it could wait
+	r.on = false
+	r.turn.Unlock()
 	client.Detach()
 	server.Detach()
 	f.server.counters.express.Add(-1)
 	f.riding, f.calm = false, 0
-	if e.moved < shortRide {
+	if r.moved < shortRide {
 		f.price = min(2*max(f.price, f.server.config.ExpressAfter), mostCalmReads)
 	} else {
 		f.price = 0
 	}
-	f.passBaton(handed{pump: e.server, gauge: e.conn, err: e.ended.back})
-	if e.ended.front != nil {
-		return raised(e.ended.front)
+	if r.ended.front == nil {
+		r.ended.front = err
 	}
-	if err != nil {
-		return err
+	f.ridden = r
+	f.start()
+	return handed{pump: r.server, gauge: r.conn, err: r.ended.back}
+}
+
+// land returns what front has to see to after a ride: nil for nothing.
+func (f *front) land() error {
+	r := f.ridden
+	if r == nil {
+		return nil
+	}
+	f.ridden = nil
+	if r.ended.front != nil {
+		return raised(r.ended.front)
 	}
 	// What the loop could not send to Postgres at once goes before what the client says next.
-	if _, err := server.Write(nil); err != nil {
+	if _, err := r.conn.Write(nil); err != nil {
 		return errors.Join(errToServer, err)
 	}
 	return nil
 }
 
 // fromClient moves what the client has sent. The loop calls it.
-func (e *express) fromClient() {
-	e.turn.Lock()
-	defer e.turn.Unlock()
-	if !e.on { // a call that came late: what it would touch is front's and back's again
+func (r *ride) fromClient() {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if !r.on { // a call that came late: what it would touch is front's and back's again
 		return
 	}
-	defer e.caught(&e.ended.front)
-	for e.on {
-		err := e.pump.Step()
+	defer r.caught(&r.ended.front)
+	for r.on {
+		err := r.pump.Step()
 		if errors.Is(err, netloop.ErrAgain) {
 			return
 		}
-		if e.moved++; err != nil || e.gauge.filled || e.conn.Spilled() {
-			e.ended.front = err
-			e.leave()
+		if r.moved++; err != nil || r.gauge.filled || r.conn.Spilled() {
+			r.ended.front = err
+			r.leave()
 		}
-		if !e.gauge.Ended() {
+		if !r.gauge.Ended() {
 			return
 		}
 	}
 }
 
 // fromServer moves what Postgres has sent. The loop calls it.
-func (e *express) fromServer() {
-	e.turn.Lock()
-	defer e.turn.Unlock()
-	if !e.on {
+func (r *ride) fromServer() {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	if !r.on {
 		return
 	}
-	defer e.caught(&e.ended.back)
-	defer e.filter.unlock()
-	for e.on {
-		if !e.out.TryLock() { // somebody ends the session, and may have to wait for the client
-			e.leave()
+	defer r.caught(&r.ended.back)
+	defer r.filter.unlock()
+	for r.on {
+		if !r.out.TryLock() { // somebody ends the session, and may have to wait for the client
+			r.leave()
 			return
 		}
-		e.filter.outHeld = true
-		err := e.server.Step()
-		e.filter.unlock()
+		r.filter.outHeld = true
+		err := r.server.Step()
+		r.filter.unlock()
 		if errors.Is(err, netloop.ErrAgain) {
 			return
 		}
-		if e.moved++; err != nil || e.conn.filled || e.gauge.Conn.Spilled() {
-			e.ended.back = err
-			e.leave()
+		if r.moved++; err != nil || r.conn.filled || r.gauge.Conn.Spilled() {
+			r.ended.back = err
+			r.leave()
 		}
-		if !e.conn.Ended() {
+		if !r.conn.Ended() {
 			return
 		}
 	}
 }
 
 // leave ends the ride. turn is held.
-func (e *express) leave() {
-	if e.on {
-		e.on = false
-		close(e.over)
+func (r *ride) leave() {
+	if r.on {
+		r.on = false
+		close(r.over)
 	}
 }
 
 // caught keeps a panic in the session that it belongs to: its own goroutine ends with it.
-func (e *express) caught(ended *error) {
+func (r *ride) caught(ended *error) {
 	p := recover()
 	if p == nil {
 		return
 	}
 	*ended = &panicked{value: p, stack: debug.Stack()}
-	e.leave()
+	r.leave()
 }
 
 // panicked is a panic that happened on the loop.

@@ -7,12 +7,12 @@ import (
 
 func TestAPanicOnTheLoopIsRaisedInItsSession(t *testing.T) {
 	t.Parallel()
-	for name, move := range map[string]func(*express) error{
-		"of front": func(e *express) error { e.fromClient(); return e.ended.front },
-		"of back":  func(e *express) error { e.fromServer(); return e.ended.back },
+	for name, move := range map[string]func(*ride) error{
+		"of front": func(e *ride) error { e.fromClient(); return e.ended.front },
+		"of back":  func(e *ride) error { e.fromServer(); return e.ended.back },
 	} {
 		v := &session{}
-		e := &express{front: &front{session: v}, filter: &back{session: v}, on: true, over: make(chan struct{})}
+		e := &ride{front: &front{session: v}, filter: &back{session: v}, on: true, over: make(chan struct{})}
 		err := move(e) // without a pump
 		select {
 		case <-e.over:

@@ -23,19 +23,43 @@ type front struct {
 	rested   bool   // nothing was under way before the last read
 	riding   bool   // the loop moves the pump
 	alighted bool   // the pump was halted to end the ride, for no other reason
+	ridden   *ride  // that has just ended
 }
 
-// runFront relays the client's messages until it closes its side or breaks the protocol.
-func (v *session) runFront(ctx context.Context) {
-	f := &front{session: v, ctx: ctx}
+// newFront returns the filter of a session that begins. It begins on the event loop, where that can carry it: most
+// sessions are silent most of the time.
+func newFront(v *session, ctx context.Context) *front {
+	f := &front{session: v, ctx: ctx, rested: len(v.clientRest) == 0}
+	f.pump = f.newPump(v.clientRest)
+	f.calm = v.server.config.ExpressAfter
+	v.clientRest = nil
+	return f
+}
+
+// start has a goroutine relay the client's messages until it closes its side or breaks the protocol, or until the event
+// loop carries the session.
+func (f *front) start() {
+	f.workers.Go(func() {
+		defer f.recover()
+		f.live()
+	})
+}
+
+func (f *front) live() {
+	v, aboard := f.session, false
 	defer func() {
+		if aboard {
+			return
+		}
 		if f.locked {
 			v.mu.Unlock()
 		}
+		close(v.baton.back)
 	}()
-	defer close(v.baton.back)
 	err := f.run()
+	aboard = errors.Is(err, errAboard)
 	switch {
+	case aboard: // f is the loop's now, and then the next goroutine's
 	case errors.Is(err, pgwire.ErrFraming), errors.Is(err, pgwire.ErrTooLarge):
 		v.abort(errProtocol(err), endClient)
 	case errors.Is(err, errOutOfStep):
@@ -54,15 +78,18 @@ func (v *session) runFront(ctx context.Context) {
 
 // run relays, and performs what has to be performed, until the client's side ends.
 func (f *front) run() error {
-	f.pump = f.newPump(f.clientRest)
-	f.clientRest = nil
+	err := f.land()
 	for {
-		err := f.move()
+		if err == nil {
+			err = f.move()
+		}
 		if errors.Is(err, errCalm) {
-			err = f.ride()
+			if err = f.board(); errors.Is(err, errAboard) {
+				return err
+			}
 		}
 		if f.alighted || err == nil {
-			f.alighted = false
+			f.alighted, err = false, nil
 			continue
 		}
 		var rest []byte

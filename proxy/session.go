@@ -220,10 +220,7 @@ func (v *session) relay(ctx context.Context) {
 	if v.listener != nil {
 		defer v.listener.close()
 	}
-	v.workers.Go(func() {
-		defer v.recover()
-		v.runFront(ctx)
-	})
+	newFront(v, ctx).start()
 	v.runBack(ctx)
 }
 

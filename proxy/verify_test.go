@@ -356,9 +356,7 @@ revoke all on function keep from public`)
 	if _, err := pgconn.Connect(deadline(t), out.as("scram", "s3cret")); !isCode(err, "08006") || !strings.Contains(err.Error(), "cannot read what to verify") {
 		t.Errorf("verifiers that cannot be read: %v", err)
 	}
-	if !strings.Contains(out.log.String(), "permission denied") {
-		t.Errorf("the log does not have the cause: %s", out.log.String())
-	}
+	eventually(t, "the log has the cause", func() bool { return strings.Contains(out.log.String(), "permission denied") })
 }
 
 func parkAndReturn(t *testing.T, cluster *pgtest.Cluster) {
