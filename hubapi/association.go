@@ -40,13 +40,16 @@ type AssociationsOf struct {
 	After  string // "" when To is complete from the input's cursor on
 }
 
-// AssociationResult is the answer to BatchReadAssociations. Every input is in exactly one of Results, Missing and
-// Unanswered.
+// AssociationResult is the answer to BatchReadAssociations. Every input is in exactly one of Results, Missing,
+// Unmentioned and Unanswered.
 type AssociationResult struct {
-	Results    []AssociationsOf // a record without associations is here with an empty To
-	Missing    []int64          // HubSpot says that these records do not exist
-	Unanswered []int64          // nothing is known about these: do not conclude anything
-	ReadAt     time.Time        // just before the request was sent
+	Results []AssociationsOf // a record that HubSpot says has no associations is here with an empty To
+	Missing []int64          // HubSpot says that these records do not exist
+	// Unmentioned are left out of an answer that is complete otherwise. They may have no associations, or HubSpot may have
+	// left them out: on bad days it answers nothing at all with status 200. Ask again before concluding anything.
+	Unmentioned []int64
+	Unanswered  []int64   // nothing is known about these: do not conclude anything
+	ReadAt      time.Time // just before the request was sent
 }
 
 type associationReadBody struct {
@@ -134,11 +137,10 @@ func (a *associationAnswer) result(in []AssociationInput, readAt time.Time) *Ass
 	for _, input := range in {
 		switch {
 		case !open[input.ID]:
-		case unexplained:
+		case unexplained, input.After != "": // a cursor says that there is more
 			res.Unanswered = append(res.Unanswered, input.ID)
 		default:
-			// Complete, without an error that could concern it, and not mentioned: it has none.
-			res.Results = append(res.Results, AssociationsOf{FromID: input.ID})
+			res.Unmentioned = append(res.Unmentioned, input.ID)
 		}
 	}
 	return res

@@ -36,7 +36,11 @@ func TestAssociationsAccountForEveryInput(t *testing.T) {
 		},
 		"left out without an error": {
 			`{"status":"COMPLETE","results":[{"from":{"id":"1"},"to":[]}]}`,
-			hubapi.AssociationResult{Results: []hubapi.AssociationsOf{{FromID: 1}, {FromID: 2}, {FromID: 3}}},
+			hubapi.AssociationResult{Results: []hubapi.AssociationsOf{{FromID: 1}}, Unmentioned: []int64{3}, Unanswered: []int64{2}},
+		},
+		"empty though all is well": {
+			`{"status":"COMPLETE","results":[]}`,
+			hubapi.AssociationResult{Unmentioned: []int64{1, 3}, Unanswered: []int64{2}},
 		},
 		"gone": {
 			`{"results":[],"numErrors":3,"errors":[` + none("1") + `,` + none("3") + `,{"category":"VALIDATION_ERROR","subCategory":"crm.associations.FROM_OBJECT_NOT_FOUND","message":"No contact with ID 2 exists","context":{"fromObjectId":[2]}}]}`,

@@ -111,16 +111,17 @@ limit $2`, from, limit)
 	return ids, nil
 }
 
-// associate makes the stored associations of records of A with B equal to HubSpot's. It returns the records that HubSpot
-// said nothing about, which are left as they are.
+// associate makes the stored associations of records of A with B equal to HubSpot's. It returns the records that are left as
+// they are and have to be asked for again.
 func (s *step) associate(
 	ctx context.Context, pair *catalog.Pair, ids []int64, source changes.Source, m move,
-) (unanswered []int64, err error) {
+) (open open, err error) {
 	got, err := s.edges(ctx, pair.A.Path, pair.B.Path, ids)
 	if err != nil {
-		return nil, err
+		return open, err
 	}
-	batch := &mirror.AssociationBatch{Pair: pair, ReadAt: got.readAt, Source: source}
+	open.unanswered = got.unanswered
+	batch := &mirror.AssociationBatch{Pair: pair, ReadAt: got.readAt, Source: source, Silent: got.silent}
 	for from, list := range got.of {
 		batch.From = append(batch.From, from)
 		for _, to := range list {
@@ -132,15 +133,48 @@ func (s *step) associate(
 		}
 	}
 	slices.Sort(batch.From)
-	return got.unanswered, s.commit(ctx, pair.Name, m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
+	err = s.commit(ctx, pair.Name, m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		batch.Quiet = quiet
-		return s.e.applier.Associate(ctx, tx, batch)
+		res, err := s.e.applier.Associate(ctx, tx, batch)
+		if open.silent = res.Doubted; err != nil || s.args.Lane != LanePairs {
+			return res, err
+		}
+		return res, s.askAgain(ctx, tx, pair, res.Doubted)
 	})
+	return open, err
+}
+
+// open are records whose associations are not known.
+type open struct {
+	unanswered []int64
+	silent     []int64 // have associations that HubSpot's answer left out, for the first time
+}
+
+func (o *open) add(more open) {
+	o.unanswered, o.silent = append(o.unanswered, more.unanswered...), append(o.silent, more.silent...)
+}
+
+// askAgain has records of A read again in a while.
+func (s *step) askAgain(ctx context.Context, tx pgx.Tx, pair *catalog.Pair, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+insert into hubpg.pending_associations (portal_id, table_name, record_id, other_table, since)
+select $1, $2, id, $3, clock_timestamp() + $5::interval
+from unnest($4::bigint[]) as id
+order by id
+on conflict do nothing`, s.args.Portal, pair.A.Name, pair.B.Name, ids, mirror.SilencePause)
+	if err != nil {
+		return fmt.Errorf("note records to be asked for again: %w", err)
+	}
+	return nil
 }
 
 // edgeList is what HubSpot said about the associations of some records.
 type edgeList struct {
 	of         map[int64][]hubapi.AssociatedTo // complete, for each record that HubSpot answered for
+	silent     []int64                         // left out of an answer that is complete otherwise
 	unanswered []int64
 	readAt     time.Time // before the first request
 }
@@ -170,6 +204,7 @@ func (s *step) edges(ctx context.Context, from, to string, ids []int64) (*edgeLi
 		for _, id := range append(res.Missing, res.Unanswered...) {
 			delete(list.of, id) // also when its first pages did arrive
 		}
+		list.silent = append(list.silent, res.Unmentioned...)
 		list.unanswered = append(list.unanswered, res.Unanswered...)
 		if len(inputs) == 0 {
 			return list, nil

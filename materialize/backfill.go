@@ -147,6 +147,7 @@ type idPage struct {
 	upTo    int64 // every live id in [from, upTo) is in the page
 	last    bool  // the listing ended
 	records []hubapi.Record
+	unread  []int64 // listed, but not among records
 	readAt  time.Time
 	stored  chan struct{} // closed by the storer
 }
@@ -258,7 +259,7 @@ func (s *step) readPage(ctx context.Context, t *target, from int64, wide bool) (
 	if err != nil {
 		return nil, err
 	}
-	page.records, page.readAt = batch.Records, batch.ReadAt
+	page.records, page.unread, page.readAt = batch.Records, unread(batch), batch.ReadAt
 	return page, nil
 }
 
@@ -315,9 +316,13 @@ func (f *filling) store(ctx context.Context) error {
 
 func (f *filling) commitGroup(ctx context.Context, group []*idPage) error {
 	batch, position := f.advance(group)
+	var open []int64
+	for _, page := range group {
+		open = append(open, page.unread...)
+	}
 	err := f.commit(ctx, f.target.name(), move{cursor: f.cursor, position: position}, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
-		if len(batch.Rows) == 0 {
-			return mirror.Result{}, nil
+		if err := f.suspect(ctx, tx, f.target, open); err != nil || len(batch.Rows) == 0 {
+			return mirror.Result{}, err
 		}
 		batch.Quiet = quiet
 		return f.e.applier.Upsert(ctx, tx, batch)

@@ -52,6 +52,6 @@ limit $3`, p.Bin, binLife, hubapi.MaxPage)
 	}
 	p.Bin = ids[len(ids)-1] + 1
 	return false, s.commit(ctx, t.name(), move{cursor: c, position: p}, func(tx pgx.Tx, _ bool) (mirror.Result, error) {
-		return mirror.Result{}, s.suspect(ctx, tx, t, append(gone(got), got.Unanswered...))
+		return mirror.Result{}, s.suspect(ctx, tx, t, unread(got))
 	})
 }

@@ -83,7 +83,7 @@ func (s *step) recalculate(ctx context.Context, t *target, ids []int64, m move) 
 		batch.Rows = append(batch.Rows, row(&got.Records[i]))
 	}
 	return s.commit(ctx, t.name(), m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
-		if err := s.suspect(ctx, tx, t, gone(got)); err != nil {
+		if err := s.suspect(ctx, tx, t, unread(got)); err != nil {
 			return mirror.Result{}, err
 		}
 		batch.Quiet = quiet

@@ -63,7 +63,7 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 		if len(ids) == 0 {
 			return 0, s.filled(ctx, t, c, columns)
 		}
-		records, readAt, err := s.readColumns(ctx, t, ids, asked)
+		records, open, readAt, err := s.readColumns(ctx, t, ids, asked)
 		if err != nil {
 			return 0, err
 		}
@@ -77,6 +77,9 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 			batch.Rows = append(batch.Rows, row(&records[i]))
 		}
 		err = s.commit(ctx, t.name(), move{cursor: c, position: &p}, func(tx pgx.Tx, _ bool) (mirror.Result, error) {
+			if err := s.suspect(ctx, tx, t, open); err != nil { // they are read with all columns
+				return mirror.Result{}, err
+			}
 			return s.e.applier.Upsert(ctx, tx, batch)
 		})
 		if err != nil {
@@ -117,7 +120,7 @@ func (s *step) filled(ctx context.Context, t *target, c *cursor, columns []catal
 // readColumns reads some properties of records in batches, several at a time.
 func (s *step) readColumns(
 	ctx context.Context, t *target, ids []int64, p *hubapi.Projection,
-) (records []hubapi.Record, readAt time.Time, err error) {
+) (records []hubapi.Record, open []int64, readAt time.Time, err error) {
 	batches := slices.Collect(slices.Chunk(ids, hubapi.MaxPage))
 	results := make([]*hubapi.BatchResult, len(batches))
 	g, ctx := errgroup.WithContext(ctx)
@@ -129,15 +132,15 @@ func (s *step) readColumns(
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, time.Time{}, fmt.Errorf("read new properties: %w", err)
+		return nil, nil, time.Time{}, fmt.Errorf("read new properties: %w", err)
 	}
 	for _, r := range results {
-		records = append(records, r.Records...)
+		records, open = append(records, r.Records...), append(open, unread(r)...)
 		if readAt.IsZero() || r.ReadAt.Before(readAt) {
 			readAt = r.ReadAt
 		}
 	}
-	return records, readAt, nil
+	return records, open, readAt, nil
 }
 
 func joined(columns []catalog.Column) string {

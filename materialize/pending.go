@@ -14,6 +14,7 @@ import (
 	"hubpg/hubapi"
 	"hubpg/internal/catalog"
 	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
 )
 
 // changed is a number of records of one table whose associations are due.
@@ -55,11 +56,11 @@ func (s *step) pendingOf(ctx context.Context, c changed) error {
 	if err != nil {
 		return err
 	}
-	postponed, failing, err := s.pendingPairs(ctx, pairs, c, counts)
+	left, failing, err := s.pendingPairs(ctx, pairs, c, counts)
 	if err != nil {
 		return fmt.Errorf("associations of changed %s: %w", c.table, err)
 	}
-	given, err := s.settle(ctx, c, postponed)
+	given, err := s.settle(ctx, c, left)
 	if err != nil {
 		return err
 	}
@@ -79,25 +80,25 @@ func (s *step) pendingOf(ctx context.Context, c changed) error {
 // does not show is passed over when it does.
 func (s *step) pendingPairs(
 	ctx context.Context, pairs []*catalog.Pair, c changed, counts map[string]int64,
-) (postponed []int64, failing []*catalog.Pair, err error) {
+) (left open, failing []*catalog.Pair, err error) {
 	for _, pair := range pairs {
-		unanswered, err := s.pendingPair(ctx, pair, c, counts)
+		of, err := s.pendingPair(ctx, pair, c, counts)
 		switch {
 		case err == nil:
 		case unreadable(err):
 			s.e.showFailure(ctx, laneArgs{s.args.Portal, pair.Name, LanePairs}, err)
 			if err := s.passAgain(ctx, pair); err != nil {
-				return nil, nil, err
+				return left, nil, err
 			}
 		case ctx.Err() != nil || ofTheAccount(err):
-			return nil, nil, err
+			return left, nil, err
 		default:
 			s.e.showFailure(ctx, laneArgs{s.args.Portal, pair.Name, LanePairs}, err)
-			unanswered, failing = c.ids, append(failing, pair)
+			of, failing = open{unanswered: c.ids}, append(failing, pair)
 		}
-		postponed = append(postponed, unanswered...)
+		left.add(of)
 	}
-	return postponed, failing, nil
+	return left, failing, nil
 }
 
 // ofTheAccount says that an error is not about what was asked for, but about the quota, the token or the database.
@@ -223,45 +224,49 @@ func (s *step) pairsNamed(ctx context.Context, names []string) ([]*catalog.Pair,
 // pendingPair brings one pair up to date for changed records of either end. From B's end, only records of A that
 // are linked on one side and not on the other are read again: a label that changed while both links stayed is found
 // when A changes, or by the next pass over the pair.
-func (s *step) pendingPair(ctx context.Context, pair *catalog.Pair, c changed, counts map[string]int64) ([]int64, error) {
+func (s *step) pendingPair(ctx context.Context, pair *catalog.Pair, c changed, counts map[string]int64) (left open, err error) {
 	if !c.concerns(pair) || counts[pair.A.Name] == 0 || counts[pair.B.Name] == 0 {
-		return nil, nil
+		return left, nil
 	}
 	if counts[pair.A.Name] == unreadableRows || counts[pair.B.Name] == unreadableRows {
-		return nil, s.passAgain(ctx, pair)
+		return left, s.passAgain(ctx, pair)
 	}
-	var unanswered []int64
 	if pair.A.Name == c.table {
-		left, err := s.associate(ctx, pair, c.ids, changes.Follow, move{})
-		if err != nil {
-			return nil, err
+		if left, err = s.associate(ctx, pair, c.ids, changes.Follow, move{}); err != nil {
+			return left, err
 		}
-		unanswered = left
 	}
 	if pair.B.Name != c.table || pair.A.Name == pair.B.Name {
-		return unanswered, nil
+		return left, nil
 	}
 	got, err := s.edges(ctx, pair.B.Path, pair.A.Path, c.ids)
 	if err != nil {
-		return nil, err
+		return left, err
 	}
+	left.unanswered = append(left.unanswered, got.unanswered...)
 	differ, err := s.differing(ctx, pair, got)
 	if err != nil {
-		return nil, err
+		return left, err
 	}
 	for part := range slices.Chunk(differ, hubapi.MaxAssociationInputs) {
-		if _, err := s.associate(ctx, pair, part, changes.Follow, move{}); err != nil {
-			return nil, err
+		far, err := s.associate(ctx, pair, part, changes.Follow, move{})
+		if err == nil && len(far.unanswered)+len(far.silent) > 0 {
+			err = pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
+				return s.askAgain(ctx, tx, pair, slices.Concat(far.unanswered, far.silent))
+			})
+		}
+		if err != nil {
+			return left, err
 		}
 	}
-	return append(unanswered, got.unanswered...), nil
+	return left, nil
 }
 
 // differing returns the records of A that are linked with B's records at HubSpot and not in the table, or the reverse.
 func (s *step) differing(ctx context.Context, pair *catalog.Pair, got *edgeList) ([]int64, error) {
 	type link struct{ a, b int64 }
 	theirs := map[link]bool{}
-	asked := make([]int64, 0, len(got.of))
+	asked := slices.Clone(got.silent) // which may have none: what is stored of them is asked of the other end
 	for b, list := range got.of {
 		asked = append(asked, b)
 		for _, to := range list {
@@ -309,11 +314,11 @@ const (
 
 // settle takes records off the list, unless they have changed again meanwhile, and postpones those that HubSpot said nothing
 // about. It says whether any of these were given up.
-func (s *step) settle(ctx context.Context, c changed, postponed []int64) (given bool, err error) {
+func (s *step) settle(ctx context.Context, c changed, left open) (given bool, err error) {
 	var settled int64
 	err = s.e.cfg.Pool.QueryRow(ctx, `
 with seen as (
-	select p.record_id, p.record_id = any ($5) as open, p.tries
+	select p.record_id, p.record_id = any ($5) as open, case when p.record_id = any ($9) then $10::interval end as pause, p.tries
 	from hubpg.pending_associations p
 	join unnest($3::bigint[], $4::timestamptz[]) as d (record_id, since) on d.record_id = p.record_id and d.since = p.since
 	where p.portal_id = $1 and p.table_name = $2
@@ -321,7 +326,7 @@ with seen as (
 	for update of p
 ), postponed as (
 	update hubpg.pending_associations p
-	set tries = p.tries + 1, since = clock_timestamp() + least($7::interval * 2 ^ p.tries, $8::interval)
+	set tries = p.tries + 1, since = clock_timestamp() + greatest(least($7::interval * 2 ^ p.tries, $8::interval), seen.pause)
 	from seen
 	where p.portal_id = $1 and p.table_name = $2 and p.record_id = seen.record_id and seen.open and seen.tries < $6
 ), settled as (
@@ -330,8 +335,8 @@ with seen as (
 	where p.portal_id = $1 and p.table_name = $2 and p.record_id = seen.record_id and not (seen.open and seen.tries < $6)
 	returning seen.open)
 select count(*), coalesce(bool_or(open), false)
-from settled`, s.args.Portal, c.table, c.ids, c.since, append([]int64{}, postponed...), pendingTries,
-		s.e.cfg.Pace.Pending, longPendingPause).Scan(&settled, &given)
+from settled`, s.args.Portal, c.table, c.ids, c.since, append(append([]int64{}, left.unanswered...), left.silent...), pendingTries,
+		s.e.cfg.Pace.Pending, longPendingPause, append([]int64{}, left.silent...), mirror.SilencePause).Scan(&settled, &given)
 	if err != nil {
 		return false, fmt.Errorf("settle changed records: %w", err)
 	}

@@ -2,6 +2,7 @@ package materialize_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,9 +45,9 @@ func TestRecordsThatHubSpotSaysNothingAboutDoNotStay(t *testing.T) {
 	})
 	w.relink()
 	eventually(t, 60*time.Second, func() string { return w.pairDifference("contacts", "companies", "contacts_companies") })
-	calls := w.hub.Stats().ByFamily["association"]
+	calls := w.hub.Stats().ByFamily["associations"]
 	w.nothingPends(90 * time.Second)
-	if n := w.hub.Stats().ByFamily["association"] - calls; n > 200 {
+	if n := w.hub.Stats().ByFamily["associations"] - calls; n > 200 {
 		t.Errorf("%d calls were spent on them", n)
 	}
 	if n := w.count(`select count(*) from hubspot.deals_contacts`); n != before {
@@ -133,4 +134,139 @@ set since = clock_timestamp()`, table, id)
 		}
 		return ""
 	})
+}
+
+// TestAnEmptyAnswerTakesNoAssociations: on a bad day HubSpot answers association reads with status 200 and nothing in it.
+func TestAnEmptyAnswerTakesNoAssociations(t *testing.T) {
+	t.Parallel()
+	w := pendingWorld(t)
+	before, seq := w.count(`select count(*) from hubspot.deals_contacts`), w.count(`select last from hubpg.change_counter`)
+	lost := func() int64 {
+		return w.count(`select count(*) from hubpg.changes where seq > $1 and op = 'dissociate'`, seq)
+	}
+	for lane, way := range map[string]struct {
+		sql   string
+		calls int64 // with those that ask again
+	}{
+		"pending": {`
+insert into hubpg.pending_associations (portal_id, table_name, record_id)
+select distinct portal_id, 'deals', deal_id
+from hubspot.deals_contacts
+cross join hubpg.accounts
+on conflict do nothing`, 4},
+		"associations": {`select hubpg.hasten('hubspot', 'deals_contacts')`, 2},
+	} {
+		w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultSilence, Path: dealsContacts, Count: 1})
+		calls := w.hub.Stats().ByFamily["associations"]
+		eventually(t, 60*time.Second, func() string {
+			n := w.hub.Stats().ByFamily["associations"] - calls
+			if n == 0 {
+				w.exec(way.sql)
+			}
+			if n < way.calls {
+				return fmt.Sprintf("%s: %d calls", lane, n)
+			}
+			return ""
+		})
+		w.nothingPends(60 * time.Second)
+		if n := w.count(`select count(*) from hubspot.deals_contacts`); n != before || lost() != 0 {
+			t.Fatalf("%s: %d edges of %d are left, %d were lost for a while", lane, n, before, lost())
+		}
+		if n := w.count(`select count(*) from hubpg.silences`); n != 0 {
+			t.Errorf("%s: %d records are doubted still", lane, n)
+		}
+	}
+	// What HubSpot leaves out for good is gone.
+	gone := w.live("deals")[0].ID
+	for _, contact := range w.ids64(fmt.Sprint(`select contact_id from hubspot.deals_contacts where deal_id = `, gone)) {
+		w.must(w.hub.Dissociate("deals", gone, "contacts", contact, 0))
+	}
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultSilence, Path: dealsContacts})
+	w.exec(`insert into hubpg.pending_associations (portal_id, table_name, record_id) select portal_id, 'deals', $1 from hubpg.accounts`, gone)
+	eventually(t, 60*time.Second, func() string {
+		if n := w.count(`select count(*) from hubspot.deals_contacts where deal_id = $1`, gone); n != 0 {
+			return fmt.Sprint(n, " edges of the record are left")
+		}
+		return ""
+	})
+	w.hub.ClearFaults()
+	w.nothingPends(60 * time.Second)
+	eventually(t, 60*time.Second, w.edgeDifference)
+}
+
+// TestSuspectsThatHubSpotSaysNothingAbout: HubSpot leaves records out of batch reads, time and again. Each is asked for ever more
+// rarely, after some tries in the way in which one record is read, and stays as it is until HubSpot says something.
+func TestSuspectsThatHubSpotSaysNothingAbout(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 150}, nil)
+	live := w.live("contacts")
+	erased, there := live[3].ID, live[4].ID
+	const reads, single = `/objects/([^/]+/)?(contacts|0-1)/batch/read$`, `/objects/([^/]+/)?(contacts|0-1)/[0-9]+$`
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultSilence, Path: reads})
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultInternal, Path: single})
+	w.must(w.hub.Erase("contacts", erased))
+	w.must(w.hub.Update("contacts", there, map[string]string{"firstname": "there"}))
+	w.exec(`insert into hubpg.suspects (portal_id, table_name, record_id) select portal_id, 'contacts', $1 from hubpg.accounts`, erased)
+	tries := func(n int64) {
+		t.Helper()
+		eventually(t, 120*time.Second, func() string {
+			w.exec(`update hubpg.river_job set scheduled_at = now() where args ->> 'lane' = 'archived' and state in ('available', 'scheduled')`)
+			if got := w.count(`select coalesce(min(tries), 0) from hubpg.suspects`); got < n || w.count(`select count(*) from hubpg.suspects`) != 2 {
+				return fmt.Sprint("the suspects were asked for ", got, " times")
+			}
+			return ""
+		})
+	}
+	// The change was found by the index, and its record is a suspect, too.
+	for n := range int64(4) {
+		tries(n + 1)
+		if pause := w.count(`select extract(epoch from min(since - now()))::bigint from hubpg.suspects where tries = $1`, n+1); pause < 5<<n {
+			t.Errorf("after %d tries the next is in %d s", n+1, pause)
+		}
+		if n < 3 {
+			w.exec(`update hubpg.suspects set since = now() - interval '1 minute'`)
+		}
+	}
+	if s := w.status("contacts"); !strings.Contains(s.LastError, "2 records") || s.Hint == "" || s.Phase != "live" {
+		t.Errorf("the status is %q: %s (%s)", s.Phase, s.LastError, s.Hint)
+	}
+	if n := w.count(`select count(*) from hubspot.contacts where id in ($1, $2)`, erased, there); n != 2 {
+		t.Fatalf("%d of the rows are left", n)
+	}
+	w.exec(`update hubpg.suspects set tries = 30, since = now() - interval '1 minute'`) // as after a day
+	tries(31)
+	if pause := w.count(`select extract(epoch from max(since - now()))::bigint from hubpg.suspects`); pause > 3600 {
+		t.Errorf("the longest pause is %d s", pause)
+	}
+	w.hub.ClearFaults()
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultSilence, Path: reads})
+	w.exec(`update hubpg.suspects set since = now() - interval '1 minute'`)
+	eventually(t, 60*time.Second, func() string {
+		w.exec(`update hubpg.river_job set scheduled_at = now() where args ->> 'lane' = 'archived' and state in ('available', 'scheduled')`)
+		if n := w.count(`select count(*) from hubpg.suspects`); n > 0 {
+			return fmt.Sprint(n, " suspects are left")
+		}
+		return ""
+	})
+	w.awaitEqual(30*time.Second, "contacts")
+	if s := w.status("contacts"); s.LastError != "" {
+		t.Errorf("the status still says %s", s.LastError)
+	}
+}
+
+// TestAnEmptyReadLosesNoRecord: HubSpot says nothing about a record that the index has found for longer than the follow lane
+// looks back. The record is a suspect, and is read as soon as HubSpot shows it.
+func TestAnEmptyReadLosesNoRecord(t *testing.T) {
+	t.Parallel()
+	w, _ := liveContacts(t, sandbox.Config{Contacts: 60}, nil)
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultSilence, Path: `/objects/([^/]+/)?(contacts|0-1)/batch/read$`})
+	w.must(w.hub.Update("contacts", w.live("contacts")[4].ID, map[string]string{"firstname": "there"}))
+	eventually(t, 60*time.Second, func() string {
+		if n := w.count(`select count(*) from hubpg.suspects`); n != 1 {
+			return fmt.Sprint(n, " suspects")
+		}
+		return ""
+	})
+	w.hub.ClearFaults()
+	w.awaitEqual(120*time.Second, "contacts")
 }

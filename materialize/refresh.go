@@ -75,7 +75,7 @@ func (s *step) refreshChunk(ctx context.Context, t *target, ids []int64, source 
 		stored = append(stored, got.Records[i].ID)
 	}
 	err = s.commit(ctx, t.name(), m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
-		if err := s.suspect(ctx, tx, t, gone(got)); err != nil {
+		if err := s.suspect(ctx, tx, t, unread(got)); err != nil {
 			return mirror.Result{}, err
 		}
 		if len(batch.Rows) == 0 {
@@ -128,6 +128,9 @@ func (s *step) readAll(ctx context.Context, t *target, ids []int64) (*hubapi.Bat
 	}
 	return all, nil
 }
+
+// unread lists the ids for which a read did not return a record: they are suspects.
+func unread(b *hubapi.BatchResult) []int64 { return append(gone(b), b.Unanswered...) }
 
 // gone lists the ids that a read did not find under their own id.
 func gone(b *hubapi.BatchResult) []int64 {

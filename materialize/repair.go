@@ -134,13 +134,20 @@ func (r *repairs) withColumns(
 	}
 }
 
-// edges stores the associations that records of A have, which were read since readAt.
-func (r *repairs) edges(ctx context.Context, p *catalog.Pair, ids []int64, edges map[verifyEdge]string, readAt time.Time) error {
-	batch := &mirror.AssociationBatch{Pair: p, From: ids, ReadAt: readAt, Source: changes.Repair}
-	for e, label := range edges {
+// edges stores the associations that records of A have, which were read since readAt, and returns the records to ask for again
+// after [mirror.SilencePause].
+func (r *repairs) edges(ctx context.Context, p *catalog.Pair, ids []int64, read *verifyEdges, readAt time.Time) (doubted []int64, err error) {
+	batch := &mirror.AssociationBatch{Pair: p, Silent: read.silent, ReadAt: readAt, Source: changes.Repair}
+	batch.From = slices.DeleteFunc(slices.Clone(ids), func(id int64) bool { return slices.Contains(read.silent, id) })
+	for e, label := range read.labels {
 		batch.Edges = append(batch.Edges, mirror.Edge{A: e.A, B: e.B, TypeID: e.TypeID, Category: e.Category, Label: label})
 	}
-	return r.apply(ctx, func(tx pgx.Tx) (mirror.Result, error) { return r.applier.Associate(ctx, tx, batch) })
+	err = r.apply(ctx, func(tx pgx.Tx) (mirror.Result, error) {
+		res, err := r.applier.Associate(ctx, tx, batch)
+		doubted = res.Doubted
+		return res, err
+	})
+	return doubted, err
 }
 
 // apply stores in a transaction and counts.

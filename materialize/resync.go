@@ -139,15 +139,11 @@ func (v *verifier) resyncPair(ctx context.Context, p *catalog.Pair) (read int64,
 		return 0, err
 	}
 	for chunk := range slices.Chunk(ids, hubapi.MaxAssociationInputs) {
-		readAt := time.Now()
-		edges, err := v.readEdges(ctx, p, chunk)
+		n, err := v.mendEdges(ctx, p, chunk)
 		if err != nil {
 			return read, err
 		}
-		if err := v.repair.edges(ctx, p, chunk, edges, readAt); err != nil {
-			return read, err
-		}
-		read += int64(len(edges))
+		read += n
 		v.Progress(p.Name, read)
 	}
 	return read, nil

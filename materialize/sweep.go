@@ -2,7 +2,9 @@ package materialize
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -19,8 +21,12 @@ const (
 	// suspectAge is how old a suspicion must be before it is looked into: HubSpot's stores agree with each other only
 	// after a moment.
 	suspectAge = 2 * time.Second
-	// suspectPause is the longest a suspicion waits for the archived lane to come by.
-	suspectPause = 15 * time.Second
+	// suspectPause is the longest a suspicion waits for the archived lane to come by, and the pause before HubSpot is asked
+	// again when it has said nothing. That pause doubles with every try.
+	suspectPause     = 15 * time.Second
+	longSuspectPause = time.Hour
+	// suspectTries is how often a suspect is asked for in vain among others before it is asked for alone, in another way.
+	suspectTries = 3
 )
 
 // sweepPosition is the cursor of the archived and ids lanes.
@@ -271,15 +277,19 @@ on conflict do nothing`, s.args.Portal, t.name(), ids)
 }
 
 // confirm asks HubSpot for each suspect by its id. Only the explicit answer that there is no such record, or that it has
-// become another one, removes the row; a record that is found is stored, and one that is not mentioned stays suspected.
+// become another one, removes the row; a record that is found is stored, and one that is not mentioned stays suspected. It is
+// asked for ever more rarely, from some tries on by itself.
 func (s *step) confirm(ctx context.Context, t *target) error {
 	for !s.over() {
-		ids, err := s.suspects(ctx, t)
+		ids, patient, err := s.suspects(ctx, t)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
 		got, err := s.ask(ctx, t, ids)
 		if err != nil {
+			return err
+		}
+		if err := s.askAlone(ctx, t, got, patient); err != nil {
 			return err
 		}
 		err = s.decide(ctx, t, got, changes.Sweep, func(tx pgx.Tx) error { return s.acquit(ctx, tx, t, ids, got.Unanswered) })
@@ -291,10 +301,11 @@ func (s *step) confirm(ctx context.Context, t *target) error {
 }
 
 // ask reads suspects by id. Records of a chain of merges name only the last link, so that an answer to several ids may
-// leave open which of them has become what: those are asked for one by one.
+// leave open which of them has become what: those are asked for one by one. An answer without records leaves nothing of
+// that kind open.
 func (s *step) ask(ctx context.Context, t *target, ids []int64) (*hubapi.BatchResult, error) {
 	got, err := s.read(ctx, t.table.Path, ids, t.projection)
-	if err != nil || len(got.Unanswered) == 0 || len(ids) == 1 {
+	if err != nil || len(got.Unanswered) == 0 || len(got.Records) == 0 || len(ids) == 1 {
 		return got, err
 	}
 	open := got.Unanswered
@@ -321,6 +332,47 @@ func (s *step) ask(ctx context.Context, t *target, ids []int64) (*hubapi.BatchRe
 	return got, nil
 }
 
+// askAlone asks for each of the patient suspects that got leaves unanswered in the way in which a single record is read, and
+// adds what HubSpot says to got: that it has no such record is as good a word here as there. A failure leaves the rest
+// unanswered.
+func (s *step) askAlone(ctx context.Context, t *target, got *hubapi.BatchResult, patient []int64) error {
+	var open []int64
+	failed := false
+	for _, id := range got.Unanswered {
+		if failed || s.over() || !slices.Contains(patient, id) {
+			open = append(open, id)
+			continue
+		}
+		whole := true
+		one, err := s.client.GetObject(ctx, t.table.Path, strconv.FormatInt(id, 10), hubapi.GetOptions{Projection: t.projection})
+		if _, large := errors.AsType[*hubapi.TooLargeError](err); large {
+			whole = false
+			one, err = s.client.GetObject(ctx, t.table.Path, strconv.FormatInt(id, 10), hubapi.GetOptions{})
+		}
+		_, none := errors.AsType[*hubapi.NotFoundError](err)
+		switch {
+		case none:
+			got.Missing = append(got.Missing, id)
+		case err != nil && (ctx.Err() != nil || ofTheAccount(err)):
+			return err
+		case err != nil:
+			s.e.log.Warn("a record could not be read by itself", slog.String("object", t.name()), slog.Int64("id", id), slog.String("error", err.Error()))
+			failed, open = true, append(open, id)
+		case one.Record.ID != id:
+			if got.Moved == nil {
+				got.Moved = map[int64]int64{}
+			}
+			got.Moved[id] = one.Record.ID
+		case whole:
+			got.Records = append(got.Records, one.Record)
+		default: // it exists, and its values cannot be had
+			open = append(open, id)
+		}
+	}
+	got.Unanswered = open
+	return nil
+}
+
 // erased returns those of deleted records that HubSpot does not have in its recycle bin. Nobody asks where nothing of
 // them is kept anyway.
 func (s *step) erased(ctx context.Context, t *target, ids []int64) ([]int64, error) {
@@ -334,21 +386,31 @@ func (s *step) erased(ctx context.Context, t *target, ids []int64) ([]int64, err
 	return got.Missing, nil
 }
 
-func (s *step) suspects(ctx context.Context, t *target) ([]int64, error) {
+// suspects returns the next to be asked for, and which of them have been in vain often enough to be asked for alone.
+func (s *step) suspects(ctx context.Context, t *target) (ids, patient []int64, err error) {
 	rows, err := s.e.cfg.Pool.Query(ctx, `
-select record_id
+select record_id, tries >= $5
 from hubpg.suspects
 where portal_id = $1 and table_name = $2 and since < now() - $3::interval
 order by since
-limit $4`, s.args.Portal, t.name(), suspectAge, hubapi.MaxPage)
+limit $4`, s.args.Portal, t.name(), suspectAge, hubapi.MaxPage, suspectTries)
 	if err != nil {
-		return nil, fmt.Errorf("read suspects of %s: %w", t.name(), err)
+		return nil, nil, fmt.Errorf("read suspects of %s: %w", t.name(), err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	var (
+		id    int64
+		alone bool
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &alone}, func() error {
+		if ids = append(ids, id); alone {
+			patient = append(patient, id)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read suspects of %s: %w", t.name(), err)
+		return nil, nil, fmt.Errorf("read suspects of %s: %w", t.name(), err)
 	}
-	return ids, nil
+	return ids, patient, nil
 }
 
 // acquit takes suspects off the list, and postpones those that HubSpot said nothing about.
@@ -360,8 +422,8 @@ where portal_id = $1 and table_name = $2 and record_id = any ($3) and record_id 
 	if err == nil && len(unanswered) > 0 {
 		_, err = tx.Exec(ctx, `
 update hubpg.suspects
-set since = now()
-where portal_id = $1 and table_name = $2 and record_id = any ($3)`, s.args.Portal, t.name(), unanswered)
+set tries = tries + 1, since = now() + least($4::interval * 2 ^ least(tries, 20), $5::interval)
+where portal_id = $1 and table_name = $2 and record_id = any ($3)`, s.args.Portal, t.name(), unanswered, suspectPause, longSuspectPause)
 	}
 	if err != nil {
 		return fmt.Errorf("settle suspects of %s: %w", t.name(), err)

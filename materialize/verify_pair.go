@@ -105,16 +105,31 @@ func (v *verifier) decideEdges(ctx context.Context, p *catalog.Pair, r *TableRep
 		return nil
 	}
 	for chunk := range slices.Chunk(broken, hubapi.MaxAssociationInputs) {
-		readAt := time.Now()
-		edges, err := v.readEdges(ctx, p, chunk)
-		if err == nil {
-			err = v.repair.edges(ctx, p, chunk, edges, readAt)
-		}
-		if err != nil {
+		if _, err := v.mendEdges(ctx, p, chunk); err != nil {
 			return fmt.Errorf("repair: %w", err)
 		}
 	}
 	return nil
+}
+
+// mendEdges makes the associations of records of A what HubSpot says now, and returns how many it has. What it says nothing
+// about is asked for again later.
+func (v *verifier) mendEdges(ctx context.Context, p *catalog.Pair, ids []int64) (has int64, err error) {
+	for {
+		readAt := time.Now()
+		read, err := v.readEdges(ctx, p, ids)
+		if err != nil {
+			return has, err
+		}
+		has += int64(len(read.labels))
+		ids, err = v.repair.edges(ctx, p, ids, read, readAt)
+		if err != nil || len(ids) == 0 {
+			return has, err
+		}
+		if err := v.pauseFor(ctx, mirror.SilencePause); err != nil {
+			return has, err
+		}
+	}
 }
 
 // edgesAgain compares the associations of some records of A once more.
@@ -163,10 +178,11 @@ func (v *verifier) ends(ctx context.Context, p *catalog.Pair) ([]int64, error) {
 // compareEdges reads the associations of some records of A from both sides and returns the differences by record, and
 // how many associations HubSpot and the table have.
 func (v *verifier) compareEdges(ctx context.Context, p *catalog.Pair, ids []int64) (found map[int64][]Difference, counts [2]int64, err error) {
-	theirs, err := v.readEdges(ctx, p, ids)
+	read, err := v.readEdges(ctx, p, ids)
 	if err != nil {
 		return nil, counts, err
 	}
+	theirs := read.labels
 	ours := map[verifyEdge]string{}
 	rows, err := v.Pool.Query(ctx, fmt.Sprintf("select %[1]s, %[2]s, type_id, category, coalesce(label, '') from %[3]s where %[1]s = any($1)",
 		pgx.Identifier{p.ColumnA()}.Sanitize(), pgx.Identifier{p.ColumnB()}.Sanitize(), pgx.Identifier{p.Schema, p.Name}.Sanitize()), ids)
@@ -208,9 +224,15 @@ func (e verifyEdge) describe(label string) string {
 	return string(text)
 }
 
+// verifyEdges are all associations of some records of A.
+type verifyEdges struct {
+	labels map[verifyEdge]string
+	silent []int64 // records that HubSpot's answer left out
+}
+
 // readEdges reads all associations of some records of A, to the end.
-func (v *verifier) readEdges(ctx context.Context, p *catalog.Pair, ids []int64) (map[verifyEdge]string, error) {
-	edges := map[verifyEdge]string{}
+func (v *verifier) readEdges(ctx context.Context, p *catalog.Pair, ids []int64) (*verifyEdges, error) {
+	edges := &verifyEdges{labels: map[verifyEdge]string{}}
 	todo := make([]hubapi.AssociationInput, len(ids))
 	for i, id := range ids {
 		todo[i].ID = id
@@ -226,11 +248,12 @@ func (v *verifier) readEdges(ctx context.Context, p *catalog.Pair, ids []int64) 
 		if len(result.Unanswered) > 0 {
 			return nil, fmt.Errorf("HubSpot did not answer for %d of %d records", len(result.Unanswered), len(todo))
 		}
+		edges.silent = append(edges.silent, result.Unmentioned...)
 		todo = todo[:0:0]
 		for _, of := range result.Results {
 			for _, to := range of.To {
 				for _, t := range to.Types {
-					edges[verifyEdge{of.FromID, to.ToID, t.TypeID, t.Category}] = t.Label
+					edges.labels[verifyEdge{of.FromID, to.ToID, t.TypeID, t.Category}] = t.Label
 				}
 			}
 			if of.After != "" {

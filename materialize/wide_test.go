@@ -65,3 +65,37 @@ where v.key like 'p\_%' and v.value like repeat('wide ', 8) || substr(v.key, 3) 
 		t.Errorf("%d columns in _overflow", n)
 	}
 }
+
+// Records of a type with too many properties for a URL are read by id in the first filling. Those about which HubSpot says
+// nothing come all the same, without a sweep.
+func TestAnEmptyReadLeavesNothingOutOfTheFirstFilling(t *testing.T) {
+	t.Parallel()
+	const properties, records = 400, 5
+	w := newWorld(t, sandbox.Config{Contacts: 10})
+	def := sandbox.SchemaDef{Name: "wide", SingularLabel: "Wide", PluralLabel: "Wides", PrimaryDisplayProperty: "p_0"}
+	for i := range properties {
+		name := "p_0"
+		if i > 0 {
+			name = fmt.Sprint(strings.Repeat("long_", 8), i)
+		}
+		def.Properties = append(def.Properties, sandbox.PropertyDef{Name: name, Label: name, Type: "string", FieldType: "text"})
+	}
+	typeID, err := w.hub.AddObjectType(def)
+	w.must(err)
+	for i := range records {
+		_, err := w.hub.Create(typeID, map[string]string{"p_0": fmt.Sprint(i)})
+		w.must(err)
+	}
+	w.must(w.hub.StampAll(typeID, records, time.Now().Add(-time.Hour))) // for the index to have nothing new
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultSilence, Path: "/objects/([^/]+/)?" + typeID + "/batch/read$", Count: 1})
+	cfg := w.config()
+	cfg.Pace, cfg.Objects = slowSweeps(), []string{"wide"}
+	w.start(cfg)
+	w.awaitLive(2*time.Minute, "wide")
+	eventually(t, 60*time.Second, func() string {
+		if n := w.count(`select count(*) from hubspot.wide where p_0 is not null`); n != records {
+			return fmt.Sprintf("%d rows of %d", n, records)
+		}
+		return ""
+	})
+}

@@ -24,8 +24,9 @@ type Edge struct {
 // AssociationBatch holds all associations of some records of type A with type B.
 type AssociationBatch struct {
 	Pair   *catalog.Pair
-	From   []int64 // records of A whose associations were read to the end; no others are touched
+	From   []int64 // records of A whose associations were read to the end; no others but Silent are touched
 	Edges  []Edge  // each edge's A is one of From
+	Silent []int64 // records of A that the answer left out, without a word
 	ReadAt time.Time
 	Source changes.Source
 	Quiet  bool
@@ -38,10 +39,13 @@ const edgeJSON = "jsonb_strip_nulls(to_jsonb(t) - '_read_at')"
 // one that is gone a dissociate, one with another label an update; the log's record id is A's. Records whose
 // associations, or that themselves, are known to be newer than ReadAt are refused.
 //
+// Records in Silent have no associations if none are stored. Otherwise they are left as they are and returned as Doubted,
+// until an answer that was asked for [SilencePause] after the first has left them out too, without one between that did not.
+//
 // That a record had no associations is remembered for the time a read may be under way, except by quiet batches.
 func (a *Applier) Associate(ctx context.Context, tx pgx.Tx, b *AssociationBatch) (Result, error) {
 	var res Result
-	if len(b.From) == 0 {
+	if len(b.From)+len(b.Silent) == 0 {
 		return res, nil
 	}
 	res, err := a.associate(ctx, tx, b)
@@ -63,6 +67,16 @@ func (a *Applier) associate(ctx context.Context, tx pgx.Tx, b *AssociationBatch)
 		}
 	}
 	table, colA := ident(b.Pair.Schema, b.Pair.Name), ident(b.Pair.ColumnA())
+	doubted, err := a.hearSilence(ctx, tx, b, table, colA, readAt)
+	if err != nil {
+		return res, err
+	}
+	from = slices.Compact(slices.Sorted(slices.Values(slices.Concat(from, slices.DeleteFunc(slices.Clone(b.Silent), func(id int64) bool {
+		return slices.Contains(doubted, id)
+	})))))
+	if res.Doubted = doubted; len(from) == 0 {
+		return res, nil
+	}
 	goneB, err := a.sortEnds(ctx, tx, b, table, colA, from, readAt, &res)
 	if err != nil {
 		return res, err
@@ -85,6 +99,52 @@ func (a *Applier) associate(ctx context.Context, tx pgx.Tx, b *AssociationBatch)
 	return res, a.finish(ctx, tx, b.Pair.Name, res.Inserted-res.Deleted, events, &res)
 }
 
+// SilencePause is how much later a record must have been left out of an answer once more before its associations are
+// believed to be gone.
+const SilencePause = 10 * time.Second
+
+// hearSilence returns, in ascending order, those of the silent records that have associations stored and were not left out
+// before, at least SilencePause ago, and notes them. What was read, or written by a client, since they were left out first
+// has broken the silence.
+func (a *Applier) hearSilence(
+	ctx context.Context, tx pgx.Tx, b *AssociationBatch, table, colA string, readAt time.Time,
+) (doubted []int64, err error) {
+	if len(b.Silent) == 0 {
+		return nil, nil
+	}
+	batch := &pgx.Batch{}
+	enter(batch, b.Pair.Schema, b.Pair.Name)
+	batch.Queue(`
+with held as (
+	select `+colA+` as id, max(_read_at) as seen
+	from `+table+`
+	where `+colA+` = any($3)
+	group by 1
+), doubted as (
+	select h.id
+	from held h
+	left join hubpg.silences s on s.portal_id = $1 and s.table_name = $2 and s.record_id = h.id
+	where s.read_at is null or s.read_at > $4::timestamptz - $5::interval or s.read_at < h.seen
+), noted as (
+	insert into hubpg.silences (portal_id, table_name, record_id, read_at)
+	select $1, $2, id, $4
+	from doubted
+	order by id
+	on conflict (portal_id, table_name, record_id) do update
+	set read_at = excluded.read_at
+	where silences.read_at < (select seen from held where id = excluded.record_id))
+select id
+from doubted
+order by id`, a.portal, b.Pair.Name, b.Silent, readAt, SilencePause).Query(func(rows pgx.Rows) (err error) {
+		doubted, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return err
+	})
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("look for associations of records that were left out: %w", err)
+	}
+	return doubted, nil
+}
+
 // sortEnds locks the table and finds the records of A whose associations are known to be newer, which it counts as
 // refused, and the records of B that are known to be gone, which it returns.
 func (a *Applier) sortEnds(ctx context.Context, tx pgx.Tx, b *AssociationBatch, table, colA string, from []int64,
@@ -101,6 +161,7 @@ func (a *Applier) sortEnds(ctx context.Context, tx pgx.Tx, b *AssociationBatch, 
 			}
 			return err
 		})
+	batch.Queue("delete from hubpg.silences where portal_id = $1 and table_name = $2 and record_id = any($3)", a.portal, b.Pair.Name, from)
 	// A client's transaction may have changed some and yet to commit: locking waits for it, and what follows sees it.
 	lockRows(batch, "select from "+table+" where "+colA+" = any($1) for no key update", from)
 	batch.Queue(`

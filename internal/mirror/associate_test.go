@@ -312,3 +312,35 @@ func TestDeleteTakesOnlyDeletions(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestSilenceIsNotBelievedAtOnce: records that answers leave out keep their associations until an answer that was asked for
+// later leaves them out again, and no other answer or write has come between.
+func TestSilenceIsNotBelievedAtOnce(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t)
+	p := m.pair()
+	m.link(p, at(1), []int64{1, 2}, edge(1, 10, 279, ""), edge(2, 10, 279, ""))
+	hear := func(readAt time.Time, doubted []int64, left string) {
+		t.Helper()
+		res := m.in(func(tx pgx.Tx) (mirror.Result, error) {
+			return m.applier.Associate(t.Context(), tx, &mirror.AssociationBatch{
+				Pair: p, Silent: []int64{3, 1}, From: []int64{2}, Edges: []mirror.Edge{edge(2, 10, 279, "")}, ReadAt: readAt, Source: changes.Follow,
+			})
+		})
+		if got := m.text(edgesSQL); got != left || !slices.Equal(res.Doubted, doubted) {
+			t.Errorf("%v: doubted %v, %q is left; want %v, %q", readAt, res.Doubted, got, doubted, left)
+		}
+	}
+	both, one := "1-10 279 , 2-10 279 ", []int64{1}
+	first := at(2)
+	hear(first, one, both) // 3 has nothing that could be lost
+	hear(first.Add(mirror.SilencePause-time.Second), one, both)
+	broken := first.Add(mirror.SilencePause)
+	m.link(p, broken, []int64{1}, edge(1, 10, 279, ""))
+	hear(broken.Add(time.Second), one, both)
+	hear(broken.Add(mirror.SilencePause), one, both)
+	hear(broken.Add(time.Second+mirror.SilencePause), nil, "2-10 279 ")
+	if n := m.text("select count(*) from hubpg.silences"); n != "0" {
+		t.Errorf("%s silences are left", n)
+	}
+}

@@ -162,6 +162,14 @@ func contextOf(name string, values []string) [][2]string {
 	return kvs
 }
 
+// silence is the answer to a batch read that says nothing about any input, though all is well.
+func (c *call) silence() *reply {
+	out := c.ok()
+	out.body = append(out.body, `{"status":"COMPLETE","results":[]`...)
+	out.body = append(appendSpan(out.body, nowMS()), '}')
+	return out
+}
+
 // appendSpan appends startedAt and completedAt.
 func appendSpan(dst []byte, started int64) []byte {
 	dst = appendTime(appendMember(dst, "startedAt"), started)

@@ -38,6 +38,8 @@ const (
 	FaultSlow FaultKind = "slow"
 	// FaultEmptyPage makes search answer an empty page with a cursor to the same place.
 	FaultEmptyPage FaultKind = "empty-page"
+	// FaultSilence makes a batch read, of records or associations, answer 200 without results or errors.
+	FaultSilence FaultKind = "silence"
 )
 
 // Fault makes matching API requests fail.

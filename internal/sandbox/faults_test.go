@@ -131,6 +131,25 @@ func TestConnectionsCanBreakBeforeAfterAndWithinTheBody(t *testing.T) {
 	}
 }
 
+func TestSilenceIsAnEmptySuccessOfBatchReads(t *testing.T) {
+	t.Parallel()
+	h := start(t, sandbox.Config{})
+	for _, path := range []string{"/crm/v3/objects/contacts/batch/read", "/crm/v4/associations/contacts/companies/batch/read"} {
+		h.InjectFault(sandbox.Fault{Kind: sandbox.FaultSilence, Count: 1})
+		if got := h.get("/crm/v3/objects/contacts?limit=1").must(t, 200); len(got.ids()) != 1 {
+			t.Errorf("no batch read: got %s", got.raw)
+		}
+		body := obj{"inputs": []obj{{"id": "1"}}}
+		silent := h.post(path, body).must(t, 200)
+		if len(silent.ids()) != 0 || strings.Contains(silent.raw, "numErrors") || silent.text("status") != "COMPLETE" {
+			t.Errorf("%s: got %s", path, silent.raw)
+		}
+		if again := h.post(path, body).must(t, 207); !strings.Contains(again.raw, "numErrors") {
+			t.Errorf("%s: got %s", path, again.raw)
+		}
+	}
+}
+
 func TestEmptySearchPageHasACursorToTheSamePlace(t *testing.T) {
 	t.Parallel()
 	h := start(t, sandbox.Config{})

@@ -179,6 +179,9 @@ func (s *Server) serve(c *call, r *http.Request, handle handler, v verdict, f *F
 	if f != nil && f.Kind == FaultEmptyPage && c.label == "search" {
 		return s.emptySearch(c)
 	}
+	if f != nil && f.Kind == FaultSilence {
+		return c.silence()
+	}
 	return handle(c)
 }
 

@@ -18,6 +18,7 @@ import (
 // edgesRead are all associations of some records with another table.
 type edgesRead struct {
 	from   []int64 // records that exist and were read to the end
+	silent []int64 // records that HubSpot left out of two answers
 	to     map[int64][]hubapi.AssociatedTo
 	readAt time.Time // of the first call
 }
@@ -39,6 +40,7 @@ func (w *Writer) readEdges(ctx context.Context, p *catalog.Pair, from []int64) (
 		for i, id := range chunk {
 			open[i].ID = id
 		}
+		var quiet map[int64]bool // records that the first answer left out
 		for len(open) > 0 {
 			res, err := w.client.BatchReadAssociations(ctx, p.A.Path, p.B.Path, open)
 			if err != nil {
@@ -58,6 +60,17 @@ func (w *Writer) readEdges(ctx context.Context, p *catalog.Pair, from []int64) (
 				} else {
 					out.from = append(out.from, r.FromID)
 				}
+			}
+			for _, id := range res.Unmentioned {
+				if quiet[id] {
+					out.silent = append(out.silent, id)
+					continue
+				}
+				if quiet == nil {
+					quiet = map[int64]bool{}
+				}
+				quiet[id] = true
+				open = append(open, hubapi.AssociationInput{ID: id})
 			}
 		}
 	}
@@ -139,7 +152,7 @@ func (w *Writer) refreshEdges(ctx context.Context, table string, from []int64) e
 	if err != nil {
 		return err
 	}
-	b := &mirror.AssociationBatch{Pair: p, From: read.from, ReadAt: read.readAt, Source: changes.Write}
+	b := &mirror.AssociationBatch{Pair: p, From: read.from, Silent: read.silent, ReadAt: read.readAt, Source: changes.Write}
 	for _, a := range read.from {
 		for _, to := range read.to[a] {
 			for _, t := range to.Types {
@@ -147,11 +160,16 @@ func (w *Writer) refreshEdges(ctx context.Context, table string, from []int64) e
 			}
 		}
 	}
+	var doubted []int64
 	if err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		_, err := w.applier.Associate(ctx, tx, b)
+		res, err := w.applier.Associate(ctx, tx, b)
+		doubted = res.Doubted
 		return err
 	}); err != nil {
 		return fmt.Errorf("store associations of %s again: %w", table, err)
+	}
+	if len(doubted) > 0 { // the settling is tried again
+		return fmt.Errorf("read associations of %s again: %d records were left out of the answer", table, len(doubted))
 	}
 	return nil
 }
