@@ -213,15 +213,25 @@ func (s *step) edges(ctx context.Context, from, to string, ids []int64) (*edgeLi
 	return nil, fmt.Errorf("associations of record %d have no end after %d pages", inputs[0].ID, maxEdgePages)
 }
 
-// queueAssociations notes records whose associations have to be read, because the records changed.
-func (s *step) queueAssociations(ctx context.Context, tx pgx.Tx, t *target, ids []int64) error {
+// queueAssociations notes records whose associations have to be read, because the records changed. Those that changed
+// plainly, which tells nothing of associations, may wait for others.
+//
+// A record that waits gets a new instant with every change, so that a read under way does not settle it, but never a later
+// one, so that it is read however often it changes.
+func (s *step) queueAssociations(ctx context.Context, tx pgx.Tx, t *target, ids, plain []int64, gather time.Duration) error {
+	if gather <= s.e.cfg.Pace.Pending {
+		plain = nil
+	}
 	_, err := tx.Exec(ctx, `
-insert into hubpg.pending_associations (portal_id, table_name, record_id)
-select $1, $2, id
+insert into hubpg.pending_associations as p (portal_id, table_name, record_id, since)
+select $1, $2, id, clock_timestamp() + case when id = any ($4) then $5::interval else '0' end
 from unnest($3::bigint[]) as id
 order by id
 on conflict (portal_id, table_name, record_id) do update
-set since = clock_timestamp(), tries = 0, other_table = ''`, s.args.Portal, t.name(), ids)
+set tries = 0, other_table = '', since = case
+	when p.since > clock_timestamp() then least(p.since, excluded.since) - interval '1 microsecond'
+	else clock_timestamp()
+end`, s.args.Portal, t.name(), ids, append([]int64{}, plain...), gather)
 	if err != nil {
 		return fmt.Errorf("note changed records of %s: %w", t.name(), err)
 	}

@@ -35,3 +35,19 @@ select (select count(*) from hubpg.objects where portal_id = $1 and kind = 'obje
 
 // journalAbreast is how long ago the journal may have been read to its end and still count as telling of changes.
 const journalAbreast = time.Minute
+
+// longestGather is the longest that a record which has merely changed waits before its associations are read.
+const longestGather = time.Minute
+
+// gather is how long a record that has merely changed waits for others of its table before its associations are read: a call
+// reads a thousand as well as one, for each pair of the table.
+func (s *step) gather(ctx context.Context) (time.Duration, error) {
+	var round, daily int64
+	err := s.e.cfg.Pool.QueryRow(ctx, `
+select (select 2 * count(*) from hubpg.objects where portal_id = $1 and kind = 'association' and phase <> 'gone'),
+	coalesce((select (max_calls * share)::bigint from hubpg.quota where portal_id = $1 and bucket = 'daily'), 0)`, s.args.Portal).Scan(&round, &daily)
+	if err != nil {
+		return 0, fmt.Errorf("look how long changed records may wait: %w", err)
+	}
+	return budget.GatherPause(s.e.cfg.Pace.Pending, longestGather, round, daily), nil
+}

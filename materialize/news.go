@@ -302,6 +302,10 @@ func (s *step) decide(ctx context.Context, t *target, got *hubapi.BatchResult, s
 		batch.Rows = append(batch.Rows, row(&got.Records[i]))
 		found = append(found, got.Records[i].ID)
 	}
+	gather, err := s.gather(ctx)
+	if err != nil {
+		return err
+	}
 	err = s.commit(ctx, t.name(), move{}, func(tx pgx.Tx, quiet bool) (sum mirror.Result, err error) {
 		if err := first(tx); err != nil {
 			return sum, err
@@ -324,14 +328,14 @@ func (s *step) decide(ctx context.Context, t *target, got *hubapi.BatchResult, s
 		if len(batch.Rows) == 0 {
 			return sum, nil
 		}
-		if err := s.queueAssociations(ctx, tx, t, found); err != nil {
-			return sum, err
-		}
 		batch.Quiet = quiet
 		stored, err := s.e.applier.Upsert(ctx, tx, batch)
 		sum.Inserted, sum.Updated = stored.Inserted, stored.Updated
 		sum.Deleted += stored.Deleted
-		return sum, err
+		if err != nil {
+			return sum, err
+		}
+		return sum, s.queueAssociations(ctx, tx, t, found, stored.Plain, gather)
 	})
 	if err != nil {
 		return err

@@ -139,7 +139,8 @@ where kind = $1 and state in ('available', 'scheduled') and args @> $2`, laneKin
 // told, to be read first.
 const toldAhead = 10 * time.Second
 
-// due returns the records that have waited longest, of one table that is not in hand, at most as many as one call takes.
+// due returns the records that have waited longest, of one table that is not in hand, at most as many as one call takes. Those
+// that were to wait for others go with them.
 func (s *step) due(ctx context.Context, inHand []string) (changed, error) {
 	var c changed
 	rows, err := s.e.cfg.Pool.Query(ctx, `
@@ -151,7 +152,7 @@ where portal_id = $1 and (table_name, other_table) = (
 	where portal_id = $1 and since <= clock_timestamp() and table_name <> all ($3)
 	order by since - case when other_table = '' then interval '0' else $4::interval end
 	limit 1)
-and since <= clock_timestamp()
+and (since <= clock_timestamp() or tries = 0 and other_table = '')
 order by since
 limit $2`, s.args.Portal, hubapi.MaxAssociationInputs, inHand, toldAhead)
 	if err != nil {

@@ -270,3 +270,54 @@ func TestAnEmptyReadLosesNoRecord(t *testing.T) {
 	w.hub.ClearFaults()
 	w.awaitEqual(120*time.Second, "contacts")
 }
+
+// TestPlainChangesWaitForOthersWhereTheDayIsShort: where a short day makes calls dear, records of which only what users write has
+// changed wait before their associations are read, and go along with the first that does not. A change while they wait is
+// not forgotten, and puts them off no longer.
+func TestPlainChangesWaitForOthersWhereTheDayIsShort(t *testing.T) {
+	t.Parallel()
+	w := pendingWorld(t)
+	w.nothingPends(60 * time.Second)
+	w.exec(`
+insert into hubpg.quota_buckets (portal_id, bucket, max_calls, share)
+select portal_id, 'daily', 200000, 0.3333
+from hubpg.accounts`)
+	calls := w.hub.Stats().ByFamily["associations"]
+	live := w.live("contacts")
+	change := func(n int, name string) { // the first contacts, and waits until all of them wait for others
+		t.Helper()
+		for i := range n {
+			w.must(w.hub.Update("contacts", live[i].ID, map[string]string{"firstname": name}))
+		}
+		eventually(t, 60*time.Second, func() string {
+			if got := w.count(`
+select count(*)
+from hubspot.contacts t
+join hubpg.pending_associations p on p.table_name = 'contacts' and p.record_id = t.id and p.since > clock_timestamp()
+where t.firstname = $1`, name); got != int64(n) {
+				return fmt.Sprint(got, " records wait")
+			}
+			return ""
+		})
+	}
+	since := func() int64 {
+		return w.count(`
+select (extract(epoch from since) * 1e6)::bigint
+from hubpg.pending_associations
+where record_id = $1 and since > clock_timestamp()`, live[0].ID)
+	}
+	change(5, "plain")
+	first := since()
+	change(1, "plain again")
+	if again := since(); again >= first || again < first-1000 {
+		t.Errorf("a change while it waits moves a record from %d to %d", first, again)
+	}
+	w.must(w.hub.Associate("contacts", live[1].ID, "companies", w.live("companies")[3].ID, 279))
+	_, err := w.hub.Create("contacts", map[string]string{"email": "new@example.com"})
+	w.must(err)
+	w.nothingPends(30 * time.Second)
+	eventually(t, 30*time.Second, w.edgeDifference)
+	if n := w.hub.Stats().ByFamily["associations"] - calls; n > 6 {
+		t.Errorf("%d calls read the associations of six records", n)
+	}
+}

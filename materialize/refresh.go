@@ -74,6 +74,10 @@ func (s *step) refreshChunk(ctx context.Context, t *target, ids []int64, source 
 		batch.Rows = append(batch.Rows, row(&got.Records[i]))
 		stored = append(stored, got.Records[i].ID)
 	}
+	gather, err := s.gather(ctx)
+	if err != nil {
+		return err
+	}
 	err = s.commit(ctx, t.name(), m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		if err := s.suspect(ctx, tx, t, unread(got)); err != nil {
 			return mirror.Result{}, err
@@ -81,11 +85,12 @@ func (s *step) refreshChunk(ctx context.Context, t *target, ids []int64, source 
 		if len(batch.Rows) == 0 {
 			return mirror.Result{}, nil
 		}
-		if err := s.queueAssociations(ctx, tx, t, stored); err != nil {
-			return mirror.Result{}, err
-		}
 		batch.Quiet = quiet
-		return s.e.applier.Upsert(ctx, tx, batch)
+		res, err := s.e.applier.Upsert(ctx, tx, batch)
+		if err != nil {
+			return res, err
+		}
+		return res, s.queueAssociations(ctx, tx, t, stored, res.Plain, gather)
 	})
 	if err != nil {
 		return err

@@ -201,6 +201,20 @@ func QuietPause(wished time.Duration, tables, daily int64) time.Duration {
 	return max(wished, time.Duration(float64(dayLength)*float64(tables)/(quietPart*float64(daily))))
 }
 
+// gatherPart is the part of what reads may use of a day that reading the associations of changed records may use, when all
+// tables change all the time.
+const gatherPart = 0.125
+
+// GatherPause returns how long records that have merely changed wait for others of their table before their associations are
+// read, where a round over all tables costs so many calls: the pause that is wished for, or a longer one, at most longest,
+// where rounds that often would use too much of what reads may use of a day; 0 calls a day mean that no limit is known.
+func GatherPause(wished, longest time.Duration, round, daily int64) time.Duration {
+	if daily <= 0 {
+		return wished
+	}
+	return max(wished, min(longest, time.Duration(float64(dayLength)*float64(round)/(gatherPart*float64(daily)))))
+}
+
 func ceil(n, by int64) int64 { return max(1, (n+by-1)/by) }
 
 // times is how often something happens in a day.

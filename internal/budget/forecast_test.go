@@ -104,3 +104,21 @@ func TestQuietTablesArePolledLessOftenWhereTheDayIsShort(t *testing.T) {
 		t.Errorf("%d polls a day", polls)
 	}
 }
+
+func TestChangedRecordsGatherWhereTheDayIsShort(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		round, daily int64
+		want         time.Duration
+	}{
+		{38, 0, time.Second},                        // no limit is known
+		{38, 1_000_000, 26266 * time.Millisecond},   // an eighth of a million for rounds of 38
+		{38, 1_000_000 / 3, time.Minute},            // no longer than that
+		{2, 1_000_000 / 3, 4147 * time.Millisecond}, //
+		{0, 1_000_000 / 3, time.Second},
+	} {
+		if got := budget.GatherPause(time.Second, time.Minute, c.round, c.daily); got.Round(time.Millisecond) != c.want {
+			t.Errorf("rounds of %d on %d calls a day: %s, want %s", c.round, c.daily, got, c.want)
+		}
+	}
+}

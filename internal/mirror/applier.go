@@ -63,6 +63,7 @@ type Result struct {
 	Stale     int // rows that lost against a newer version or a tombstone, or that a partial batch does not cover
 
 	Refused []int64 // the ids counted in Stale
+	Plain   []int64 // of Updated: only columns changed that users write, and none that HubSpot sets; not for quiet batches
 	Doubted []int64 // records of A whose associations are to be asked for again, see AssociationBatch.Silent
 	Events  int     // rows added to the change log
 	LastSeq int64   // seq of the newest of them, 0 without events

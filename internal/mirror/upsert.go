@@ -88,7 +88,7 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 		if err != nil {
 			return res, err
 		}
-		res.Updated = updated
+		res.Updated, res.Plain = updated, plain(b.Table, differences)
 		res.Unchanged += len(work.newer) - updated
 		events = append(events, differences...)
 		slices.SortStableFunc(events, func(x, y changes.Change) int { return compareIDs(x.RecordID, y.RecordID) })
@@ -107,6 +107,21 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 		events = append(events, merged...)
 	}
 	return res, a.finish(ctx, tx, b.Table.Name, -gone, events, &res)
+}
+
+// plain returns the records of differences in which only columns changed that HubSpot does not set by itself. What else happens
+// to a record, such as a new association, it shows in those it does, if it shows it in the record at all.
+func plain(t *catalog.Table, differences []changes.Change) (ids []int64) {
+	own := map[string]bool{}
+	for i := range t.Columns {
+		own[t.Columns[i].Name] = !t.Columns[i].Calculated && !t.Columns[i].ReadOnly
+	}
+	for i := range differences {
+		if !slices.ContainsFunc(differences[i].Changed, func(name string) bool { return !own[name] }) {
+			ids = append(ids, differences[i].RecordID)
+		}
+	}
+	return ids
 }
 
 // tableState is what the database knows about the records of a batch.

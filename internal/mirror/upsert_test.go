@@ -276,3 +276,34 @@ func TestListenersOnADirectConnectionAreRung(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Plain are the records in which nothing has changed but what users write.
+func TestPlainChangesAreTold(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t)
+	def := companies()
+	def.Properties = append(def.Properties,
+		mirror.PropertyDef{Name: "links", Type: "number", FieldType: "number", Calculated: true, ReadOnly: true},
+		mirror.PropertyDef{Name: "touched", Type: "string", FieldType: "text", ReadOnly: true})
+	table := m.ensure(def)
+	put := func(second int, values ...[4]any) mirror.Result {
+		var rows []mirror.Row
+		for _, v := range values {
+			r := row(int64(v[0].(int)), at(second))
+			for _, c := range table.Readable() {
+				text := map[string]any{"name": v[1], "links": v[2], "touched": v[3]}[c.Property]
+				value, _ := text.(string)
+				r.Values = append(r.Values, []byte(value))
+			}
+			rows = append(rows, r)
+		}
+		return m.put(table, at(second), rows...)
+	}
+	if res := put(1, [4]any{1, "a", "1", "x"}, [4]any{2, "a", "1", "x"}, [4]any{3, "a", "1", "x"}, [4]any{4, "a", "1", "x"}); len(res.Plain) > 0 {
+		t.Errorf("new rows are plain changes: %v", res.Plain)
+	}
+	res := put(2, [4]any{1, "b", "1", "x"}, [4]any{2, "b", "2", "x"}, [4]any{3, "a", "1", "y"}, [4]any{4, "a", "1", "x"}, [4]any{5, "a", "1", "x"})
+	if !slices.Equal(res.Plain, []int64{1}) || res.Updated != 3 {
+		t.Errorf("plain are %v of %+v", res.Plain, res)
+	}
+}
