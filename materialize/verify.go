@@ -68,7 +68,7 @@ type TableReport struct {
 	Extra       int64 // the table has them, HubSpot does not
 	Different   int64 // both have them, with other values
 	Pending     int64 // changed in HubSpot so lately that the table does not claim to have them yet; no difference
-	Late        int64 // differed, and were as HubSpot has them once the lanes had looked; no difference
+	Late        int64 // differed, were as HubSpot has them once the lanes had looked, and may have changed in HubSpot; no difference
 	Repaired    int64 // rows that are as HubSpot has them since
 	Differences []Difference
 	Err         error // why the table could not be compared to the end; everything else is then unknown
@@ -92,6 +92,11 @@ type Difference struct {
 	HubSpot    string // JSON
 	Stored     string // JSON
 	Calculated bool   // HubSpot computes the value, and may have done so again without the record being modified
+
+	// Unexplained differences are none that HubSpot made: the lane had stored what HubSpot says already, or the change log tells
+	// of another row than there was.
+	Unexplained bool
+	Healed      bool // unexplained, and as HubSpot has it since: a lane came by while Verify looked on
 }
 
 // add counts a row's differences and keeps them while there is room.
@@ -120,6 +125,10 @@ func (t *TableReport) add(keep int, list ...Difference) {
 // has been so (erased records, associations, members of lists, calculated values): there the lanes are asked to look, and
 // what differs as before when they have looked at everything is different. When no process keeps the account there
 // is nobody to wait for, and everything that differs is.
+//
+// A lane may heal a row while Verify looks on. It is different nevertheless where no change in HubSpot explains how it differed:
+// HubSpot says of a lookup table what it said when the table was stored last, or the change log, which tells of every
+// association since the first filling, tells of another row than there was. Where nothing proves it, the row counts as late.
 //
 // A table that cannot be compared has the reason in its report and does not stop the others. Verify changes nothing by itself
 // unless it is told to repair.

@@ -98,8 +98,20 @@ func (t *TableReport) judge(keep int, before, after []Difference, looked bool) (
 	return true
 }
 
+// healed counts the differences that are there no more, and that no change in HubSpot explains.
+func (t *TableReport) healed(keep int, before, after []Difference) (some bool) {
+	for _, d := range before {
+		if d.Unexplained && !slices.ContainsFunc(after, func(a Difference) bool { return a.told() == d.told() }) {
+			d.Healed, some = true, true
+			t.add(keep, d)
+		}
+	}
+	return some
+}
+
 // told is what HubSpot says, and about which row.
 func (d Difference) told() Difference {
+	d.Unexplained = false
 	if d.Kind != RowExtra {
 		d.Stored = ""
 	}

@@ -53,8 +53,12 @@ func (v *verifier) scopes(ctx context.Context, name string) ([]string, error) {
 func (v *verifier) lookupScope(ctx context.Context, cat *mirror.Catalog, name, scope string, r *TableReport) error {
 	snapshot, found, err := v.compareScope(ctx, cat, name, scope)
 	for round := 1; err == nil && len(found) > 0 && round < verifyRounds; round++ {
+		before := found
 		if err = v.settle(ctx); err == nil {
 			snapshot, found, err = v.compareScope(ctx, cat, name, scope)
+		}
+		if err == nil {
+			r.healed(v.Keep, before, found)
 		}
 	}
 	if err != nil {
@@ -89,7 +93,9 @@ func (v *verifier) lookupDetectors(name string) []laneArgs {
 
 // judgeRows is judge for rows of a lookup table, each of which is one difference.
 func (t *TableReport) judgeRows(keep int, before, after []Difference, looked bool) {
-	t.Late += int64(max(len(before)-len(after), 0))
+	if !t.healed(keep, before, after) {
+		t.Late += int64(max(len(before)-len(after), 0))
+	}
 	for _, d := range after {
 		t.judge(keep, before, []Difference{d}, looked)
 	}
@@ -108,14 +114,20 @@ func (v *verifier) compareScope(ctx context.Context, cat *mirror.Catalog, name, 
 
 // rowsDiffer returns the rows of a lookup table that are not those of a snapshot.
 func (v *verifier) rowsDiffer(ctx context.Context, s *mirror.Snapshot) ([]Difference, error) {
-	var list []changes.Change
+	var (
+		list []changes.Change
+		told bool
+	)
 	err := v.inSnapshot(ctx, func(tx pgx.Tx) (err error) {
-		list, err = mirror.Compare(ctx, tx, s)
+		if list, err = mirror.Compare(ctx, tx, s); err == nil && len(list) > 0 {
+			told, err = mirror.Told(ctx, tx, v.PortalID, s)
+		}
 		return err
 	})
 	differ := make([]Difference, len(list))
 	for i := range list {
 		differ[i] = verifyLookup(list[i])
+		differ[i].Unexplained = told
 	}
 	return differ, err
 }

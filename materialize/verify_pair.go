@@ -46,9 +46,11 @@ func (v *verifier) pair(ctx context.Context, p *catalog.Pair, r *TableReport) er
 		if err := v.settle(ctx); err != nil {
 			return err
 		}
-		if open, err = v.edgesAgain(ctx, p, open); err != nil {
+		before := open
+		if open, err = v.edgesAgain(ctx, p, before); err != nil {
 			return err
 		}
+		r.edgesHealed(v.Keep, before, open)
 	}
 	due, err := v.due(ctx, p, open)
 	if err != nil {
@@ -91,7 +93,7 @@ func (v *verifier) decideEdges(ctx context.Context, p *catalog.Pair, r *TableRep
 	if err != nil {
 		return err
 	}
-	r.Late += int64(len(before) - len(found))
+	r.Late += int64(len(before)-len(found)) - r.edgesHealed(v.Keep, before, found)
 	var broken []int64
 	for _, a := range slices.Sorted(maps.Keys(found)) {
 		switch {
@@ -110,6 +112,16 @@ func (v *verifier) decideEdges(ctx context.Context, p *catalog.Pair, r *TableRep
 		}
 	}
 	return nil
+}
+
+// edgesHealed is healed for records of A; it returns how many have no difference left.
+func (t *TableReport) edgesHealed(keep int, before, after map[int64][]Difference) (records int64) {
+	for _, a := range slices.Sorted(maps.Keys(before)) {
+		if t.healed(keep, before[a], after[a]) && len(after[a]) == 0 {
+			records++
+		}
+	}
+	return records
 }
 
 // mendEdges makes the associations of records of A what HubSpot says now, and returns how many it has. What it says nothing
@@ -183,11 +195,27 @@ func (v *verifier) compareEdges(ctx context.Context, p *catalog.Pair, ids []int6
 		return nil, counts, err
 	}
 	theirs := read.labels
+	err = v.inSnapshot(ctx, func(tx pgx.Tx) error {
+		ours, err := storedEdges(ctx, tx, p, ids)
+		if err != nil {
+			return err
+		}
+		counts = [2]int64{int64(len(theirs)), int64(len(ours))}
+		if found = edgesDiffer(theirs, ours); len(found) == 0 {
+			return nil
+		}
+		return v.explain(ctx, tx, p, found)
+	})
+	return found, counts, err
+}
+
+// storedEdges are the associations that the table has of some records of A.
+func storedEdges(ctx context.Context, tx pgx.Tx, p *catalog.Pair, ids []int64) (map[verifyEdge]string, error) {
 	ours := map[verifyEdge]string{}
-	rows, err := v.Pool.Query(ctx, fmt.Sprintf("select %[1]s, %[2]s, type_id, category, coalesce(label, '') from %[3]s where %[1]s = any($1)",
+	rows, err := tx.Query(ctx, fmt.Sprintf("select %[1]s, %[2]s, type_id, category, coalesce(label, '') from %[3]s where %[1]s = any($1)",
 		pgx.Identifier{p.ColumnA()}.Sanitize(), pgx.Identifier{p.ColumnB()}.Sanitize(), pgx.Identifier{p.Schema, p.Name}.Sanitize()), ids)
 	if err != nil {
-		return nil, counts, fmt.Errorf("read stored associations: %w", err)
+		return nil, fmt.Errorf("read stored associations: %w", err)
 	}
 	var e verifyEdge
 	var label string
@@ -195,10 +223,14 @@ func (v *verifier) compareEdges(ctx context.Context, p *catalog.Pair, ids []int6
 		ours[e] = label
 		return nil
 	}); err != nil {
-		return nil, counts, fmt.Errorf("read stored associations: %w", err)
+		return nil, fmt.Errorf("read stored associations: %w", err)
 	}
-	counts = [2]int64{int64(len(theirs)), int64(len(ours))}
-	found = map[int64][]Difference{}
+	return ours, nil
+}
+
+// edgesDiffer returns the differences by record of A.
+func edgesDiffer(theirs, ours map[verifyEdge]string) map[int64][]Difference {
+	found := map[int64][]Difference{}
 	for e, label := range theirs {
 		switch have, stored := ours[e]; {
 		case !stored:
@@ -212,7 +244,56 @@ func (v *verifier) compareEdges(ctx context.Context, p *catalog.Pair, ids []int6
 			found[e.A] = append(found[e.A], Difference{Kind: RowExtra, ID: e.A, Stored: e.describe(label)})
 		}
 	}
-	return found, counts, nil
+	return found
+}
+
+// explain marks the differences that the change log contradicts: what it tells of an association last is not what the table
+// has. It tells of all that happened since the first filling; while it waits for what clients have written it proves nothing.
+func (v *verifier) explain(ctx context.Context, tx pgx.Tx, p *catalog.Pair, found map[int64][]Difference) error {
+	rows, err := tx.Query(ctx, `
+with log as (
+	select c.seq, c.record_id, c.op, coalesce(c.after, c.before) as edge, coalesce(c.after ->> 'label', '') as label
+	from hubpg.changes c
+	join hubpg.objects o on o.portal_id = $1 and o.table_name = c.table_name and o.backfill_done_at < c.at
+	where c.schema_name = $2 and c.table_name = $3 and c.record_id = any ($4)
+	and not exists (select from hubpg.write_changes w where w.portal_id = $1 and w.table_name = $3))
+select distinct on (1, 2, 3, 4) record_id, (edge ->> $5)::bigint, (edge ->> 'type_id')::int, edge ->> 'category', op <> 'dissociate', label
+from log
+order by 1, 2, 3, 4, seq desc`, v.PortalID, p.Schema, p.Name, slices.Collect(maps.Keys(found)), p.ColumnB())
+	if err != nil {
+		return fmt.Errorf("read what the change log tells of associations: %w", err)
+	}
+	type last struct {
+		there bool
+		label string
+	}
+	log := map[verifyEdge]last{}
+	var (
+		e verifyEdge
+		l last
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&e.A, &e.B, &e.TypeID, &e.Category, &l.there, &l.label}, func() error {
+		log[e] = l
+		return nil
+	}); err != nil {
+		return fmt.Errorf("read what the change log tells of associations: %w", err)
+	}
+	for _, list := range found {
+		for i := range list {
+			d := &list[i]
+			var stored, theirs mirror.Edge
+			if d.Stored != "" && json.Unmarshal([]byte(d.Stored), &stored) != nil || d.HubSpot != "" && json.Unmarshal([]byte(d.HubSpot), &theirs) != nil {
+				continue
+			}
+			row := stored
+			if d.Kind == RowMissing {
+				row = theirs
+			}
+			told, known := log[verifyEdge{row.A, row.B, row.TypeID, row.Category}]
+			d.Unexplained = known && (told.there != (d.Kind != RowMissing) || told.there && told.label != row.Label)
+		}
+	}
+	return nil
 }
 
 // describe renders an association for the report.

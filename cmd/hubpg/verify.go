@@ -28,7 +28,10 @@ func (p *Program) verifyCommand() *cobra.Command {
 		Short: "Compare every row with HubSpot",
 		Long: "Read every record of the account and compare counts and values with the tables. What HubSpot changed too\n" +
 			"lately to be in the tables is no difference: where HubSpot does not say when it did, the running serve is asked\n" +
-			"to look, and only what differs then counts. Exit status 1 if anything differed. The calls it makes come out of\n" +
+			"to look, and only what differs then counts, besides what serve has healed meanwhile though HubSpot had not changed it:\n" +
+			"what a lookup table's last read says, or the change log of an association since the table was first filled,\n" +
+			"proves that. An association without such a word in the log, or a calculated value, that is healed meanwhile is\n" +
+			"told as such and does not count. Exit status 1 if anything differed. The calls it makes come out of\n" +
 			"the same quota as those of serve. With --repair, rows that differ are read again and stored.",
 		Example: "  hubpg verify --config hubpg.yaml\n  hubpg verify contacts deals --json\n  hubpg verify contacts --sample 1000 --repair",
 	}
@@ -158,7 +161,7 @@ func printReport(w io.Writer, r *materialize.Report) error {
 		verdict, len(r.Tables), rows, r.Ended.Sub(r.Began).Round(100*time.Millisecond)); err != nil || late+pending == 0 {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "no differences: %d rows that came meanwhile, %d that HubSpot has changed too lately\n", late, pending)
+	_, err := fmt.Fprintf(w, "no differences: %d rows that came, or were healed, meanwhile, %d that HubSpot has changed too lately\n", late, pending)
 	return err
 }
 
@@ -174,6 +177,9 @@ func printDifferences(w io.Writer, t *materialize.TableReport) error {
 		}
 		if d.Calculated {
 			line += " (calculated by HubSpot)"
+		}
+		if d.Healed {
+			line += " (healed while looking; HubSpot had not changed it)"
 		}
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
@@ -202,6 +208,7 @@ func reportJSON(r *materialize.Report) any {
 		HubSpot    string `json:"hubspot,omitempty"`
 		Stored     string `json:"stored,omitempty"`
 		Calculated bool   `json:"calculated,omitempty"`
+		Healed     bool   `json:"healed,omitempty"`
 	}
 	type table struct {
 		Table       string       `json:"table"`
@@ -224,7 +231,7 @@ func reportJSON(r *materialize.Report) any {
 			Different: t.Different, Pending: t.Pending, Late: t.Late, Repaired: t.Repaired, Problem: problem(t.Err),
 		}
 		for _, d := range t.Differences {
-			out.Differences = append(out.Differences, difference{string(d.Kind), d.ID, d.Column, d.HubSpot, d.Stored, d.Calculated})
+			out.Differences = append(out.Differences, difference{string(d.Kind), d.ID, d.Column, d.HubSpot, d.Stored, d.Calculated, d.Healed})
 		}
 		tables = append(tables, out)
 	}

@@ -74,6 +74,22 @@ returning true`, a.portal, s.Table, s.Scope, digest(text), stored(s.ReadAt)).Sca
 	return same, nil
 }
 
+// Told reports whether the table, or its scope, was last made equal to what the snapshot says: what differs then was not changed
+// by HubSpot.
+func Told(ctx context.Context, q Querier, portalID int64, s *Snapshot) (told bool, err error) {
+	text, err := s.encode()
+	if err == nil {
+		err = q.QueryRow(ctx, `
+select exists (
+	select from hubpg.lookup_reads
+	where portal_id = $1 and table_name = $2 and scope = $3 and mark = $4)`, portalID, s.Table, s.Scope, digest(text)).Scan(&told)
+	}
+	if err != nil {
+		return false, fmt.Errorf("recognize %s: %w", s.Table, err)
+	}
+	return told, nil
+}
+
 // digest stands for the rows of a snapshot.
 func digest(rows []byte) string {
 	sum := sha256.Sum256(rows)
