@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -202,6 +203,9 @@ func (l *listener) substitute(ctx context.Context, text string) (string, []actio
 	done := 0
 	for _, s := range statements {
 		sub, ours, err := changes.ParseChannel(s.Channel, l.hub.schemas)
+		if err == nil && ours && s.Cut && sub.Replay {
+			err = errPlaceCut
+		}
 		switch {
 		case err != nil && s.Kind == sqlstmt.Listen:
 			out.WriteString(text[done:s.Start])
@@ -223,11 +227,16 @@ func (l *listener) substitute(ctx context.Context, text string) (string, []actio
 			out.WriteString(text[done:s.Start])
 			if refused := l.hub.refuses(ctx, sub, l.startup.Parameter("user")); refused != nil {
 				out.WriteString(raise(refused))
-			} else {
-				out.WriteString(pad(noop, text[s.Start:s.End]))
-				actions = append(actions, a)
+				done = s.End
+				break
 			}
-			done = s.End
+			instead, end := pad(noop, text[s.Start:s.End]), s.End
+			if s.Cut {
+				instead, end = unlisten(text, s)
+			}
+			out.WriteString(instead)
+			actions = append(actions, a)
+			done = end
 		default:
 			l.residue.give() // a channel of Postgres's own needs the backend
 		}
@@ -262,6 +271,31 @@ func (h *Hub) refuses(ctx context.Context, sub changes.Subscription, role string
 func pad(statement, replaced string) string {
 	missing := utf8.RuneCountInString(replaced) - len(statement)
 	return statement + strings.Repeat(" ", max(missing, 0))
+}
+
+// errPlaceCut says that Postgres would cut a channel within the place behind its @, which would then be another.
+var errPlaceCut = errors.New("the channel is longer than an identifier may be, so that its place in the log would be cut")
+
+// unlisten returns a statement that names the channel of a LISTEN as that does, and the end of what it takes the place of. The
+// channel is too long, and Postgres is to say so in its own words. The two letters that UNLISTEN has more come off the blanks
+// around it, where there are any, so that error positions in what follows stay true.
+func unlisten(text string, s sqlstmt.Statement) (instead string, end int) {
+	const keyword = len("listen")
+	more := len("unlisten") - keyword
+	channel, tail := text[s.Start+keyword:s.End], ""
+	end = s.End
+	blanks := len(channel) - len(strings.TrimLeft(channel, " \t\n\r\f\v"))
+	if channel[blanks] != '"' {
+		blanks-- // one has to stay
+	}
+	off := max(min(blanks, more), 0)
+	channel, more = channel[off:], more-off
+	if end < len(text) { // at the semicolon
+		behind := text[end+1:]
+		off = min(len(behind)-len(strings.TrimLeft(behind, " \t\n\r\f\v")), more)
+		tail, end = ";", end+1+off
+	}
+	return "UNLISTEN" + channel + tail, end
 }
 
 // raise returns a statement that fails in Postgres with e: in its turn, with all that an error does to a transaction

@@ -2,6 +2,10 @@ package sqlstmt
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/sqlc-dev/oliphant"
 )
@@ -20,6 +24,7 @@ const (
 type Statement struct {
 	Kind       Kind
 	Channel    string // unquoted, case-folded and cut as Postgres does; empty for UnlistenAll
+	Cut        bool   // the channel is longer in the text: Postgres says so in a notice
 	Start, End int    // byte range from its first keyword up to the semicolon or the end of the text
 }
 
@@ -87,9 +92,62 @@ func Listens(text string) ([]Statement, error) {
 			s.End = s.Start + n
 		}
 		s.Start += blank(text[s.Start:s.End])
+		s.Cut = len(s.Channel) > longest-utf8.UTFMax && channelLen(text[s.Start:s.End]) > longest
 		found = append(found, s)
 	}
 	return found, nil
+}
+
+// channelLen returns how many bytes the channel of a LISTEN or UNLISTEN has before it is cut.
+func channelLen(statement string) int {
+	s := scanner{text: statement}
+	s.next()
+	t := s.next()
+	text := statement[t.start:t.end]
+	switch {
+	case t.kind != tokenQuoted:
+		return len(text)
+	case text[0] == '"':
+		return len(strings.ReplaceAll(text[1:len(text)-1], `""`, `"`))
+	}
+	escape := byte('\\')
+	if s.is(s.next(), "uescape") {
+		if c := s.next(); c.end-c.start == len("'!'") {
+			escape = statement[c.start+1]
+		}
+	}
+	return unicodeLen(strings.ReplaceAll(text[len(`U&"`):len(text)-1], `""`, `"`), escape)
+}
+
+// unicodeLen returns how many bytes of UTF-8 an identifier has that is written with Unicode escapes, which the parser has found
+// to be right.
+func unicodeLen(text string, escape byte) (n int) {
+	for i := 0; i < len(text); {
+		digits, skip := 0, 1
+		switch {
+		case text[i] != escape || i+1 == len(text):
+		case text[i+1] == escape:
+			skip = 2
+		case text[i+1] == '+':
+			digits, skip = 6, len("\\+")
+		default:
+			digits = 4
+		}
+		if digits == 0 || i+skip+digits > len(text) {
+			i += skip
+			n++
+			continue
+		}
+		code, _ := strconv.ParseUint(text[i+skip:i+skip+digits], 16, 32)
+		i += skip + digits
+		switch r := rune(code); {
+		case utf16.IsSurrogate(r):
+			n += 2 // each half of a pair, which has four
+		case utf8.RuneLen(r) > 0:
+			n += utf8.RuneLen(r)
+		}
+	}
+	return n
 }
 
 // blank returns the length of the white space and comments at the start of text.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"hubpg/internal/sqlstmt"
 
@@ -34,6 +35,7 @@ func TestListensFindsEveryStatementAndItsPlace(t *testing.T) {
 		`select listen from t`:                         nil,
 		`do $$ begin execute 'listen hubspot'; end $$`: nil,
 		`listen ` + strings.Repeat("x", 80):            {{sqlstmt.Listen, strings.Repeat("x", 63), `listen ` + strings.Repeat("x", 80)}},
+		`listen "` + strings.Repeat("é", 40) + `"`:     {{sqlstmt.Listen, strings.Repeat("é", 31), `listen "` + strings.Repeat("é", 40) + `"`}},
 	}
 	for text, want := range cases {
 		stmts, err := sqlstmt.Listens(text)
@@ -118,6 +120,39 @@ func BenchmarkMayListen(b *testing.B) {
 	for b.Loop() {
 		if sqlstmt.MayListen(text) {
 			b.Fatal("found")
+		}
+	}
+}
+
+func TestListensTellsChannelsThatAreCut(t *testing.T) {
+	t.Parallel()
+	for channel, want := range map[string]bool{
+		strings.Repeat("x", 63):                                  false,
+		strings.Repeat("X", 64):                                  true,
+		`"` + strings.Repeat("x", 63) + `"`:                      false,
+		`"` + strings.Repeat("x", 64) + `"`:                      true,
+		`"` + strings.Repeat(`""`, 63) + `"`:                     false,
+		`"` + strings.Repeat(`""`, 64) + `"`:                     true,
+		strings.Repeat("é", 31) + "x":                            false,
+		strings.Repeat("é", 32):                                  true,
+		`U&"` + strings.Repeat(`\0061`, 63) + `"`:                false,
+		`u&"` + strings.Repeat(`\0061`, 64) + `"`:                true,
+		`U&"` + strings.Repeat(`\00e9`, 31) + `x"`:               false,
+		`U&"` + strings.Repeat(`\00e9`, 32) + `"`:                true,
+		`U&"` + strings.Repeat(`!20ac`, 21) + `" uescape '!'`:    false,
+		`U&"` + strings.Repeat(`!20ac`, 21) + `x" UESCAPE '!'`:   true,
+		`U&"` + strings.Repeat(`\d83d\de00`, 15) + `xyz"`:        false,
+		`U&"` + strings.Repeat(`\+01F600`, 16) + `"`:             true,
+		`U&"` + strings.Repeat(`\\`, 63) + `"`:                   false,
+		`U&"` + strings.Repeat(`\\`, 64) + `"`:                   true,
+		`/* ` + strings.Repeat("x", 64) + ` */ y -- and no more`: false,
+	} {
+		found, err := sqlstmt.Listens("listen " + channel)
+		if err != nil || len(found) != 1 || found[0].Cut != want {
+			t.Errorf("%s: %+v, %v", channel, found, err)
+		}
+		if len(found) == 1 && (len(found[0].Channel) > 63 || !utf8.ValidString(found[0].Channel)) {
+			t.Errorf("%s is cut to %q", channel, found[0].Channel)
 		}
 	}
 }

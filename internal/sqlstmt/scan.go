@@ -1,6 +1,9 @@
 package sqlstmt
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // tokenKind says what a token is.
 type tokenKind uint8
@@ -165,8 +168,22 @@ func (s *scanner) name(t token) string {
 	} else if t.kind == tokenWord {
 		text = foldAll(text)
 	}
-	const longest = 63
-	return text[:min(len(text), longest)]
+	return cut(text)
+}
+
+// longest is how many bytes of an identifier Postgres keeps.
+const longest = 63
+
+// cut shortens an identifier as Postgres does: not within a character.
+func cut(name string) string {
+	if len(name) <= longest {
+		return name
+	}
+	end := longest
+	for end > 0 && !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return name[:end]
 }
 
 func foldAll(text string) string {
