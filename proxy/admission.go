@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 
 	"hubpg/internal/pgwire"
@@ -15,7 +16,7 @@ type admission struct {
 	mu        sync.Mutex // guards below
 	total     int
 	refusing  int
-	addresses map[string]int
+	addresses map[netip.Prefix]int
 	roles     map[string]int
 }
 
@@ -27,14 +28,14 @@ type verdict struct {
 
 // admit reports false for a connection that must be closed without a word. Every true needs one release.
 func (a *admission) admit(conn net.Conn) (verdict, bool) {
-	address := addressOf(conn)
+	address := networkOf(conn)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var v verdict
 	switch {
 	case a.total >= a.limits.Sessions:
 		v = verdict{errTooManySessions(), refusedSessions}
-	case address != "" && a.addresses[address] >= a.limits.SessionsPerAddress:
+	case address.IsValid() && a.addresses[address] >= a.limits.SessionsPerAddress:
 		v = verdict{errTooManyFromAddress(), refusedAddress}
 	default:
 		a.total++
@@ -49,7 +50,7 @@ func (a *admission) admit(conn net.Conn) (verdict, bool) {
 }
 
 func (a *admission) release(conn net.Conn, v verdict) {
-	address := addressOf(conn)
+	address := networkOf(conn)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if v.err != nil {
@@ -95,4 +96,21 @@ func addressOf(conn net.Conn) string {
 		return tcp.IP.String()
 	}
 	return ""
+}
+
+// networkOf returns what the connections of one client have in common: an IPv4 address, also where it comes inside of an IPv6
+// one, or the 64 bits of an IPv6 address behind which a host may have as many as it likes. Link-local addresses share
+// these bits with all others of the link, and count whole. It is not valid for a Unix socket.
+func networkOf(conn net.Conn) netip.Prefix {
+	const hostBits = 64
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	address := tcp.AddrPort().Addr().Unmap()
+	bits := address.BitLen()
+	if address.Is6() && !address.IsLinkLocalUnicast() {
+		bits = hostBits
+	}
+	return netip.PrefixFrom(address.WithZone(""), bits).Masked()
 }

@@ -26,7 +26,7 @@ func errTooManySessions() *pgwire.Error {
 
 func errTooManyFromAddress() *pgwire.Error {
 	return fatal("53300", "too many connections from this address",
-		"hubpg limits the sessions of one client address; close some or raise the limit.")
+		"hubpg limits the sessions of one client address, of IPv6 the first 64 bits; close some or raise proxy.max_sessions_per_address.")
 }
 
 func errProtocol(err error) *pgwire.Error {

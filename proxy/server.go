@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -59,7 +60,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: cfg, sessions: map[*session]struct{}{}}
-	s.admission = admission{limits: cfg.Limits, addresses: map[string]int{}, roles: map[string]int{}}
+	s.admission = admission{limits: cfg.Limits, addresses: map[netip.Prefix]int{}, roles: map[string]int{}}
 	s.keys.sessions = map[cancelKey]*session{}
 	var err error
 	if s.upstream, err = parseUpstream(cfg.Upstream); err != nil {
