@@ -49,6 +49,8 @@ const (
 	DefaultCopyBytes          = 256 << 20
 	DefaultIdleAfterWrite     = time.Minute
 	DefaultFreshWithin        = 30 * time.Second
+	DefaultStatementMemory    = 512 << 20
+	DefaultStatementWait      = 10 * time.Second
 )
 
 // maxLogin caps one authentication message of a client; Postgres's own cap for tokens.
@@ -122,6 +124,11 @@ type Limits struct {
 	// IdleAfterWrite is how long a transaction that has changed mirrored rows may be idle before Postgres ends its
 	// session: its locks keep those rows from following HubSpot. A shorter idle_in_transaction_session_timeout holds.
 	IdleAfterWrite time.Duration
+	// StatementMemory is what all sessions together may hold of statements longer than 64 KiB that must be looked at whole,
+	// of prepared ones that write, and of rows on their way to HubSpot. A statement of n bytes takes 4n; one that has to
+	// wait for it is not read meanwhile.
+	StatementMemory int64
+	StatementWait   time.Duration // for that; then the statement fails
 	// FreshWithin is how long a statement waits for its tables to be as fresh as hubpg.max_staleness asks for.
 	FreshWithin time.Duration
 }
@@ -147,6 +154,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Limits.CopyBytes, DefaultCopyBytes)
 	setDefault(&c.Limits.IdleAfterWrite, DefaultIdleAfterWrite)
 	setDefault(&c.Limits.FreshWithin, DefaultFreshWithin)
+	setDefault(&c.Limits.StatementMemory, DefaultStatementMemory)
+	setDefault(&c.Limits.StatementWait, DefaultStatementWait)
 	if len(c.Schemas) == 0 {
 		c.Schemas = []string{"hubspot"}
 	}

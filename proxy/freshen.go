@@ -66,7 +66,13 @@ func (t *takeover) freshen(message []byte) (bool, error) {
 // several reports whether a Query holds more than one statement.
 func several(query []byte) bool {
 	text, _, _ := pgwire.CutString(query[pgwire.HeaderLen:])
-	return len(sqlstmt.Effects(string(text))) > 1
+	n := 0
+	for range sqlstmt.EachEffect(string(text)) {
+		if n++; n > 1 {
+			return true
+		}
+	}
+	return false
 }
 
 // between makes sure that everything which was asked before is answered, opening a transaction only if something of the
@@ -98,8 +104,8 @@ func (t *takeover) await(names []sqlstmt.Name, all bool) (bool, error) {
 		return true, nil
 	}
 	if !all {
-		return t.refuse(failure("54000", "the session has prepared more statements than hubpg can keep fresh", "",
-			fmt.Sprintf("Reset %s, or prepare fewer statements on tables of HubSpot.", stalenessSetting)))
+		return t.refuse(failure("54000", "the session has prepared more statements, or one of more names, than hubpg can keep fresh", "",
+			fmt.Sprintf("Reset %s, or prepare fewer and shorter statements on tables of HubSpot.", stalenessSetting)))
 	}
 	if err := t.flush(); err != nil {
 		return false, err

@@ -26,12 +26,12 @@ import (
 
 // aloneVariable, in the environment, names a database and makes the test binary a proxy in front of it and nothing
 // else, so that its memory is a proxy's. It prints its address, for each line that it reads what it has come to, and
-// ends with its input. Of the others the first names another server than the database's to relay to, and the second, unless
-// empty, lets its sessions write to HubSpot, which none of them may do.
+// ends with its input.
 const (
 	aloneVariable    = "HUBPG_TEST_PROXY"
-	upstreamVariable = "HUBPG_TEST_UPSTREAM"
-	writesVariable   = "HUBPG_TEST_WRITES"
+	upstreamVariable = "HUBPG_TEST_UPSTREAM" // another server than the database's to relay to
+	writesVariable   = "HUBPG_TEST_WRITES"   // unless empty, sessions may write to HubSpot, which none of them may do
+	memoryVariable   = "HUBPG_TEST_MEMORY"   // its Limits.StatementMemory, if not the default
 )
 
 // report is what a proxy alone has come to.
@@ -65,10 +65,11 @@ func serveAlone(address string) int {
 	if os.Getenv(writesVariable) != "" {
 		writer = struct{ proxy.Writer }{}
 	}
+	memory, _ := strconv.ParseInt(os.Getenv(memoryVariable), 10, 64)
 	server, err := proxy.New(proxy.Config{
 		Listen: "127.0.0.1:0", Upstream: upstream, Changes: pool, Writer: writer, ListenerIdle: 40 * time.Millisecond,
 		DrainTimeout: time.Second, Logger: log,
-		Limits: proxy.Limits{Sessions: 20_000, SessionsPerAddress: 20_000, LoginTimeout: time.Minute},
+		Limits: proxy.Limits{Sessions: 20_000, SessionsPerAddress: 20_000, LoginTimeout: time.Minute, StatementMemory: memory},
 	})
 	if err != nil {
 		log.Error("new proxy", "error", err)

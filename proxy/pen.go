@@ -29,6 +29,8 @@ type pen struct {
 	prepared map[string]*sentence // statements of the client that write or control transactions, by name
 	portals  map[string]*bound    // portals of such statements
 	kept     int                  // bytes held by both
+	keeping  holding              // those of kept that count
+	full     bool                 // a statement of the message at hand could not be kept
 	resolved map[string]bool      // names without schema: do they mean a mirrored table?
 	block    blockState           // of the present round
 
@@ -46,7 +48,10 @@ func (s *Server) newPen(v *session) *pen {
 		return nil
 	}
 	s.watch.await()
-	return &pen{session: v, writer: s.config.Writer, watch: s.watch, settling: make(chan struct{}, 1)}
+	return &pen{
+		session: v, writer: s.config.Writer, watch: s.watch, settling: make(chan struct{}, 1),
+		keeping: holding{memory: &s.memory, keep: true},
+	}
 }
 
 // pathWords are words one of which every statement that changes the search path holds.
@@ -82,11 +87,17 @@ const (
 // prepares reports whether the names in Bind, Execute and Close matter.
 func (p *pen) prepares() bool { return p != nil && len(p.prepared)+len(p.portals) > 0 }
 
-// claims looks at a message of the client and reports whether it must not be relayed but performed.
+// claims looks at a message of the client and reports whether it must not be relayed but performed, or, where full is set,
+// refused.
 func (p *pen) claims(message []byte) bool {
 	if p.writer == nil {
 		return false
 	}
+	p.full = false
+	return p.looksAt(message) || p.full
+}
+
+func (p *pen) looksAt(message []byte) bool {
 	switch message[0] {
 	case 'Q':
 		return p.claimsQuery(message)
@@ -115,7 +126,7 @@ func (p *pen) claimsQuery(message []byte) bool {
 	query := string(text)
 	p.follow(query)
 	claimed := false
-	for _, e := range sqlstmt.Effects(query) {
+	for e := range sqlstmt.EachEffect(query) {
 		p.learn(scope, query, e)
 		claimed = claimed || p.writes(scope, &e) || e.Control != sqlstmt.NoControl && !p.unbound()
 	}
@@ -154,7 +165,7 @@ func (p *pen) learn(scope *scope, text string, e sqlstmt.Effect) {
 	run := e
 	run.Prepares = ""
 	if p.writes(scope, &run) {
-		p.remember(e.Prepares, &sentence{text: text[e.Start:e.End], effect: run})
+		p.remember(e.Prepares, &sentence{text: strings.Clone(text[e.Start:e.End]), effect: run})
 	}
 }
 
@@ -198,7 +209,9 @@ func (p *pen) parse(message []byte) {
 		return
 	}
 	if control := sqlstmt.ControlOf(text); control != sqlstmt.NoControl {
-		p.remember(string(name), &sentence{text: string(text), effect: sqlstmt.Effects(string(text))[0]})
+		query := string(text)
+		e, _ := sqlstmt.Single(query)
+		p.remember(string(name), &sentence{text: query, effect: e})
 		return
 	}
 	scope := p.watch.current.Load()
@@ -207,13 +220,13 @@ func (p *pen) parse(message []byte) {
 	}
 	query := string(text)
 	p.follow(query)
-	effects := sqlstmt.Effects(query)
-	if len(effects) != 1 {
+	e, one := sqlstmt.Single(query)
+	if !one {
 		return // Postgres refuses to prepare it
 	}
-	p.learn(scope, query, effects[0])
-	if p.writes(scope, &effects[0]) {
-		p.remember(string(name), &sentence{text: query, effect: effects[0]})
+	p.learn(scope, query, e)
+	if p.writes(scope, &e) {
+		p.remember(string(name), &sentence{text: query, effect: e})
 	}
 }
 
@@ -222,17 +235,34 @@ func (p *pen) remember(name string, s *sentence) {
 	if len(p.prepared) >= maxPrepared || p.kept+len(s.text) > maxKept {
 		return // the guard will refuse it
 	}
+	if !p.keep(len(s.text)) {
+		return
+	}
 	if p.prepared == nil {
 		p.prepared, p.portals = map[string]*sentence{}, map[string]*bound{}
 	}
 	p.prepared[name] = s
-	p.kept += len(s.text)
+}
+
+// keep makes room for more bytes to be kept.
+func (p *pen) keep(more int) bool {
+	if !p.keeping.grow(int64(p.kept + more)) {
+		p.full = true
+		return false
+	}
+	p.kept += more
+	return true
+}
+
+func (p *pen) drop(bytes int) {
+	p.kept -= bytes
+	p.keeping.shrink(int64(p.kept))
 }
 
 func (p *pen) forget(name string) {
 	if s := p.prepared[name]; s != nil {
-		p.kept -= len(s.text)
 		delete(p.prepared, name)
+		p.drop(len(s.text))
 	}
 }
 
@@ -252,17 +282,34 @@ func (p *pen) bind(message []byte) {
 	}
 	b := &bound{sentence: s}
 	if s.effect.Control == sqlstmt.NoControl {
+		if !p.keep(len(message)) {
+			return
+		}
 		b.bind = append([]byte(nil), message...)
-		p.kept += len(b.bind)
 	}
 	p.portals[string(portal)] = b
 }
 
 func (p *pen) unbind(portal string) {
 	if b := p.portals[portal]; b != nil {
-		p.kept -= len(b.bind)
 		delete(p.portals, portal)
+		p.drop(len(b.bind))
 	}
+}
+
+// minds reports whether a Bind, of which only the head is given, may be of a statement that is kept. If not, it takes
+// note of it.
+func (p *pen) minds(head []byte) bool {
+	portal, rest, ok := pgwire.CutString(head[pgwire.HeaderLen:])
+	if !ok {
+		return true
+	}
+	statement, _, ok := pgwire.CutString(rest)
+	if !ok || p.prepared[string(statement)] != nil {
+		return true
+	}
+	p.unbind(string(portal))
+	return false
 }
 
 func (p *pen) close(message []byte) {
@@ -352,6 +399,7 @@ func (p *pen) settleBehind(ctx context.Context, ids []int64) {
 
 // end settles what the session leaves behind: its backend has rolled back.
 func (p *pen) end(ctx context.Context) {
+	p.keeping.release()
 	p.settle(ctx, append(p.undone, p.unsettled...), false)
 	p.undone, p.unsettled = nil, nil
 	if p.permit != "" {

@@ -26,12 +26,16 @@ type rehearsal struct {
 	rows               []CapturedRow
 	size               int
 	tooLarge           bool
-	locks              []byte // what keeps appliers out, as Postgres wrote it; nil if they have to be waited for
+	hold               *holding // the rows
+	unheld             bool     // tooLarge for the memory that there is now
+	locks              []byte   // what keeps appliers out, as Postgres wrote it; nil if they have to be waited for
 }
 
 // rehearsed runs the statement, looks at what it would do and takes it back, up to the savepoint.
 func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
-	r := &rehearsal{}
+	t.rows.release()
+	t.short = false
+	r := &rehearsal{hold: &t.rows}
 	t.ask(askSavepoint)
 	scope := t.pen.watch.current.Load()
 	if names := t.pen.unresolved(scope, &a.effect); len(names) > 0 {
@@ -65,6 +69,7 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 	t.ask(askCaptured, []byte(permit)).row = r.captured
 	t.ask(askBack)
 	f, err := t.play()
+	r.unheld = r.unheld || r.tooLarge && t.short
 	t.locked = len(r.rows) > 0 || r.tooLarge || f != nil && f.step >= locks
 	ok, err := t.finish(f, err)
 	return r, ok, err
@@ -134,11 +139,11 @@ func (r *rehearsal) captured(columns [][]byte) error {
 	for _, c := range columns {
 		r.size += len(c)
 	}
-	if columns == nil || r.size > maxCaptured {
-		r.tooLarge, r.rows = true, nil
+	if r.tooLarge {
 		return nil
 	}
-	if r.tooLarge {
+	if r.unheld = columns != nil && !r.hold.grow(copiesOfRows*int64(r.size)); columns == nil || r.unheld || r.size > maxCaptured {
+		r.tooLarge, r.rows = true, nil
 		return nil
 	}
 	n, err := strconv.ParseInt(string(columns[0]), 10, 64)

@@ -135,16 +135,18 @@ func (t *takeover) play() (*fault, error) {
 	at := 0
 	for group := 0; group < groups; {
 		h, err := t.server.Peek()
-		if err == nil && h.Size > maxAnswer {
-			err = t.large(h, steps, at)
-			if err != nil {
+		var message []byte
+		switch {
+		case err != nil:
+		case t.holds(h):
+			_, message, err = t.server.Read()
+		case h.Type == 'E':
+			message, err = t.shortened()
+		default:
+			if err = t.large(h, steps, at); err != nil {
 				return nil, err
 			}
 			continue
-		}
-		var message []byte
-		if err == nil {
-			_, message, err = t.server.Read()
 		}
 		if err != nil {
 			if first != nil { // said on the way out
@@ -251,6 +253,17 @@ func (t *takeover) large(h pgwire.Header, steps []step, at int) error {
 	return nil
 }
 
+// shortened takes an error that is too large to be held.
+func (t *takeover) shortened() ([]byte, error) {
+	head, err := t.server.Head(maxError)
+	if err != nil {
+		return nil, err
+	}
+	message := pgwire.ShortenError(head)
+	_, err = t.server.Forward(io.Discard)
+	return message, err
+}
+
 // copyIn feeds a COPY FROM STDIN.
 func (t *takeover) copyIn(s *step, begin []byte) error {
 	if s.replay {
@@ -278,6 +291,12 @@ func (t *takeover) copyIn(s *step, begin []byte) error {
 			return err
 		}
 		t.count(h)
+		if h.Type == 'd' && h.Size > pgwire.MaxTake {
+			if err := t.copyLarge(s.copied, h); err != nil {
+				return err
+			}
+			continue
+		}
 		_, message, err := t.client.Read()
 		if err != nil {
 			return fmt.Errorf("read copy data: %w", err)
@@ -307,4 +326,36 @@ func (t *takeover) copyIn(s *step, begin []byte) error {
 			return err
 		}
 	}
+}
+
+// copyLarge passes on a large message of COPY data, and keeps it, piece by piece.
+func (t *takeover) copyLarge(copied *spool, h pgwire.Header) error {
+	t.received(h.Size)
+	if copied != nil && !copied.admits(h.Size) {
+		_, err := t.client.Forward(io.Discard)
+		return err
+	}
+	if err := t.flushServer(); err != nil {
+		return err
+	}
+	_, err := t.client.Forward(&copyPieces{t, copied})
+	return err
+}
+
+// copyPieces is where the pieces of COPY data go. Postgres gets all of a message of which it has got the beginning; what cannot
+// be kept fails the COPY at its end.
+type copyPieces struct {
+	*takeover
+	copied *spool
+}
+
+func (c *copyPieces) Write(piece []byte) (int, error) {
+	if c.copied != nil {
+		c.copied.add(piece)
+	}
+	n, err := c.upstream.conn.Write(piece)
+	if err != nil {
+		err = errors.Join(errToServer, err)
+	}
+	return n, err
 }

@@ -43,6 +43,7 @@ type Server struct {
 	listeners []net.Listener
 	aside     *handover.Aside // nil where there is no such thing
 	admission admission
+	memory    memory
 	loops     loops
 	keys      cancelKeys
 	counters  counters
@@ -61,6 +62,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{config: cfg, sessions: map[*session]struct{}{}}
 	s.admission = admission{limits: cfg.Limits, addresses: map[netip.Prefix]int{}, roles: map[string]int{}}
+	s.memory.size = cfg.Limits.StatementMemory
 	s.keys.sessions = map[cancelKey]*session{}
 	var err error
 	if s.upstream, err = parseUpstream(cfg.Upstream); err != nil {

@@ -15,22 +15,28 @@ const spoolMemory = 1 << 20
 // spool keeps the COPY data of a rehearsal for the performance.
 type spool struct {
 	limit  int64
+	hold   holding // memory
 	memory []byte
 	file   *os.File // once memory is full: everything else
 	size   int64
 	broken string // why it does not hold all the data
 }
 
-// add keeps a message and reports whether it could.
-func (s *spool) add(message []byte) bool {
-	if s.broken != "" {
-		return false
-	}
-	if s.size += int64(len(message)); s.size > s.limit {
+// admits reports whether a message of that size may be added, in pieces or whole.
+func (s *spool) admits(size int) bool {
+	if s.broken == "" && s.size+int64(size) > s.limit {
 		s.broken = fmt.Sprintf("more than %d bytes of data in one COPY into a table of HubSpot", s.limit)
+	}
+	return s.broken == ""
+}
+
+// add keeps a message, or a piece of one, and reports whether it could.
+func (s *spool) add(message []byte) bool {
+	if !s.admits(len(message)) {
 		return false
 	}
-	if s.file == nil && len(s.memory)+len(message) <= spoolMemory {
+	s.size += int64(len(message))
+	if s.file == nil && len(s.memory)+len(message) <= spoolMemory && s.hold.grow(int64(len(s.memory)+len(message))) {
 		s.memory = append(s.memory, message...)
 		return true
 	}
@@ -94,4 +100,5 @@ func (s *spool) close() {
 		_ = s.file.Close() // it has no name any more
 	}
 	s.memory, s.file = nil, nil
+	s.hold.release()
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"iter"
+
 	"hubpg/internal/pgwire"
 	"hubpg/internal/sqlstmt"
 )
@@ -24,16 +26,20 @@ func (t *takeover) query(message []byte) error {
 		t.toServer = pgwire.AppendQuery(t.toServer, text)
 		return t.flushServer()
 	}
-	effects := sqlstmt.Effects(text)
-	for i := range effects {
-		a := &act{sql: statementAt(text, &effects[i]), effect: effects[i], simple: true, last: i == len(effects)-1}
-		ok, err := t.statement(a, len(effects))
+	next, stop := iter.Pull(sqlstmt.EachEffect(text))
+	defer stop()
+	effect, more := next()
+	for alone := true; more; alone = false {
+		following, another := next()
+		a := &act{sql: statementAt(text, &effect), effect: effect, simple: true, last: !another}
+		ok, err := t.statement(a, alone && !another)
 		if err != nil {
 			return err
 		}
 		if !ok {
 			break
 		}
+		effect, more = following, another
 	}
 	if t.own {
 		if err := t.commit(); err != nil {
@@ -44,13 +50,13 @@ func (t *takeover) query(message []byte) error {
 }
 
 // statement runs one of the statements of a Query and reports whether the next may follow.
-func (t *takeover) statement(a *act, of int) (bool, error) {
+func (t *takeover) statement(a *act, alone bool) (bool, error) {
 	e := &a.effect
 	if e.Control != sqlstmt.NoControl {
 		return t.control(a)
 	}
 	writes := t.status != 'E' && t.pen.writes(t.pen.watch.current.Load(), e)
-	if t.status == 'I' && !t.own && (of > 1 || writes) {
+	if t.status == 'I' && !t.own && (!alone || writes) {
 		t.ask("begin")
 		t.own, t.status = true, 'T'
 	}
@@ -89,6 +95,13 @@ func (t *takeover) execute(message []byte) error {
 	a := &act{sql: b.text, effect: b.effect, portal: string(portal), bind: b.bind, execute: append([]byte(nil), message...)}
 	if len(rest) != 4 {
 		return t.pass(message)
+	}
+	if len(a.bind) > unmetered { // it is sent twice
+		again := holding{memory: &t.session.server.memory}
+		if err := t.hold(&again, copiesOfStatement*int64(len(a.bind)), false); err != nil {
+			return t.declined(false, err)
+		}
+		defer again.release()
 	}
 	ok, err := t.open(false, t.pen.permit != "" && a.effect.Control == sqlstmt.NoControl && !a.effect.CopyIn)
 	if err == nil && !ok && !t.void && !t.pen.unbound() { // in a failed block that has to be ended

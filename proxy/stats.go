@@ -20,6 +20,9 @@ type Stats struct {
 	Rides         int64            // times that it has begun to carry one
 	Waits         int64            // statements that looked whether their tables are as fresh as hubpg.max_staleness asks for
 	Stale         int64            // those of them that failed
+	Held          int64            // bytes of statements, their rows and answers that sessions hold now, as counted against the limit
+	HeldBack      int64            // statements that wait now until there is room to hold them
+	NotHeld       int64            // statements that failed for want of it
 	HubPosition   int64            // newest change the hub has rung; -1 before its first read
 	HubFailures   int64            // times the hub lost its connection
 }
@@ -32,6 +35,7 @@ type counters struct {
 	listeners, delivered, cutOff     atomic.Int64
 	hubFailures, parked, attached    atomic.Int64
 	express, rides, waits, stale     atomic.Int64
+	notHeld                          atomic.Int64
 }
 
 // refusal says why a connection never became a session.
@@ -62,6 +66,8 @@ func (s *Server) Stats() Stats {
 		Express: c.express.Load(), Rides: c.rides.Load(), Waits: c.waits.Load(), Stale: c.stale.Load(),
 		Refused: make(map[string]int64, refusedCount), Ended: make(map[string]int64, endCount),
 	}
+	held, heldBack := s.memory.state()
+	out.Held, out.HeldBack, out.NotHeld = held, int64(heldBack), c.notHeld.Load()
 	for r := range refusedCount {
 		out.Refused[r.String()] = c.refused[r].Load()
 	}

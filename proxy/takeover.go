@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"io"
 
 	"hubpg/internal/pgwire"
 )
@@ -10,7 +9,8 @@ import (
 // Bounds of a takeover.
 const (
 	maxStatement = 64 << 20 // a message of the client that is looked at whole; a larger one is relayed unseen
-	maxAnswer    = 16 << 20 // a message of Postgres that is held; a larger one is streamed
+	maxAnswer    = 16 << 20 // a message of Postgres that is held, if there is memory for it; a larger one is streamed
+	maxError     = 8 << 10  // what is told of an error that may not be held
 	flushAt      = 64 << 10 // bytes for the client that are written without waiting for the end of the round
 )
 
@@ -42,6 +42,11 @@ type takeover struct {
 	ahead   bool // a transaction is being begun behind those; what Postgres says to that comes before the next script's
 	over    bool // the transaction of this round has been committed, and the Sync that ends the round comes next
 
+	whole holding // a large message of the client
+	reply holding // the largest one of Postgres
+	rows  holding // what a rehearsal has captured
+	short bool    // something of the rehearsal could not be held for want of memory
+
 	kept, lost []int64 // accepted writes that Postgres has committed or not, to be settled once the client knows
 }
 
@@ -54,6 +59,13 @@ func (f *front) takeOver(rest []byte) (left []byte, err error) {
 		front: f, client: newMessages(f.session.client, rest, maxStatement), filter: &back{session: f.session, ctx: f.ctx},
 	}
 	pump.Close()
+	m := &f.server.memory
+	t.whole.memory, t.reply.memory, t.rows.memory = m, m, m
+	defer func() {
+		t.whole.release()
+		t.reply.release()
+		t.rows.release()
+	}()
 	if f.listener != nil {
 		f.mu.Lock()
 		f.listener.residue.give()
@@ -82,10 +94,13 @@ func (t *takeover) run() error {
 		if !first { // the pump has shown it to Header before it stopped
 			t.count(h)
 		}
-		if h.Size > maxStatement {
-			err = t.pour()
-		} else {
+		switch {
+		case h.Size <= pgwire.MaxTake:
 			err = t.take()
+		case t.passes(h):
+			err = t.pour()
+		default:
+			err = t.takeWhole(h)
 		}
 		if err != nil {
 			return err
@@ -101,20 +116,6 @@ func (t *takeover) count(h pgwire.Header) {
 	t.front.Begin()
 	t.front.Header(h.Type, h.Size)
 	t.front.Scanned()
-}
-
-// pour passes a message on that is too large to be looked at.
-func (t *takeover) pour() error {
-	if t.void {
-		_, err := t.client.Forward(io.Discard)
-		return err
-	}
-	t.pending = true
-	if err := t.flushServer(); err != nil {
-		return err
-	}
-	_, err := t.client.Forward(t.upstream.conn)
-	return err
 }
 
 // take handles one message of the client.
@@ -133,6 +134,9 @@ func (t *takeover) take() error {
 		return t.answers()
 	}
 	writes := t.pen.claims(message)
+	if t.pen.full {
+		return t.declined(h.Type == 'Q', errMemoryFull)
+	}
 	if t.vigil.claims(message) {
 		t.each = h.Type == 'Q' && several(message)
 		ok, err := t.freshen(message)
@@ -166,8 +170,17 @@ func (t *takeover) pass(message []byte) error {
 		t.mu.Unlock()
 	}
 	t.pending = true
-	t.toServer = append(t.toServer, message...)
-	return t.flushServer()
+	if len(message) <= pgwire.MaxTake {
+		t.toServer = append(t.toServer, message...)
+		return t.flushServer()
+	}
+	if err := t.flushServer(); err != nil {
+		return err
+	}
+	if _, err := t.upstream.conn.Write(message); err != nil {
+		return errors.Join(errToServer, err)
+	}
+	return nil
 }
 
 // stage makes back stop reading and passes on what was asked in earlier rounds.
@@ -213,7 +226,7 @@ func (t *takeover) forward() error {
 		if err != nil {
 			return errors.Join(errToServer, err)
 		}
-		if h.Size > maxAnswer {
+		if !t.holds(h) {
 			if err := t.stream(h); err != nil {
 				return err
 			}
@@ -299,7 +312,8 @@ func (t *takeover) hearEarlier(begin bool) (bool, error) {
 		if err != nil {
 			return false, errors.Join(errToServer, err)
 		}
-		if h.Size > maxAnswer {
+		if !t.holds(h) {
+			failed = failed || h.Type == 'E'
 			for _, m := range tail {
 				if err := t.tell(m); err != nil {
 					return false, err
@@ -448,24 +462,6 @@ func (t *takeover) flush() error {
 	t.filter.Scanned()
 	t.toClient = t.toClient[:0]
 	return t.filter.Write(chunk, true)
-}
-
-// stream passes a message of Postgres on that is too large to be held.
-func (t *takeover) stream(h pgwire.Header) error {
-	if err := t.flush(); err != nil {
-		return err
-	}
-	t.flushes++
-	t.filter.Begin()
-	defer t.filter.unlock()
-	t.filter.Header(h.Type, h.Size)
-	t.filter.Scanned()
-	t.boundary = false
-	if _, err := t.server.Forward(t.session.client); err != nil {
-		return errors.Join(errToClient, err)
-	}
-	t.boundary = true
-	return nil
 }
 
 // flushServer writes what is queued for Postgres.

@@ -16,7 +16,7 @@ const (
 	stalenessWord    = "max_staleness" // every text that sets it holds this
 )
 
-// maxReadings bounds how many statements a session may have prepared that name tables.
+// maxReadings bounds how many names of tables are remembered of the statements that a session has prepared.
 const maxReadings = 10_000
 
 // vigil is what a session has to do with hubpg.max_staleness: whether it may have been set, and what the statements
@@ -30,8 +30,10 @@ type vigil struct {
 	assured  bool   // it was asked, and has not
 	backend  uint32 // process id of the backend that knows the setting by name; 0 before the first
 	prepared map[string][]sqlstmt.Name
+	names    int            // in all of prepared
 	beyond   bool           // more was prepared than is remembered
 	unnamed  []sqlstmt.Name // likewise, of the statement without a name
+	partial  bool           // and these are not all
 	awaited  []sqlstmt.Name // what the Parse just before has waited for
 }
 
@@ -74,21 +76,21 @@ func (g *vigil) claims(message []byte) bool {
 	case 'C':
 		if len(body) > 0 && body[0] == 'S' {
 			name, _, _ := pgwire.CutString(body[1:])
-			delete(g.prepared, string(name))
+			g.forget(string(name))
 		}
 	}
 	return false
 }
 
 func (g *vigil) query(scope *scope, text []byte) bool {
-	g.unnamed, g.awaited = nil, nil
+	g.unnamed, g.partial, g.awaited = nil, false, nil
 	wary := g.heeds(scope, text)
 	if !wary && (!mayPrepare(text) || !scope.readable.mayName(text)) {
 		return false
 	}
 	reading := sqlstmt.Reads(string(text))
 	for _, name := range reading.Prepares {
-		g.remember(name, reading.Tables)
+		g.remember(name, reading)
 	}
 	return wary && (!g.met() || len(reading.Tables)+len(reading.Executes) > 0)
 }
@@ -96,16 +98,16 @@ func (g *vigil) query(scope *scope, text []byte) bool {
 func (g *vigil) parse(scope *scope, name string, text []byte) bool {
 	g.awaited = nil
 	wary := g.heeds(scope, text)
-	var names []sqlstmt.Name
+	var reading sqlstmt.Reading
 	if wary || name != "" && scope.readable.mayName(text) {
-		names = sqlstmt.Reads(string(text)).Tables
+		reading = sqlstmt.Reads(string(text))
 	}
 	if name == "" {
-		g.unnamed = names
+		g.unnamed, g.partial = reading.Tables, reading.Beyond
 	} else {
-		g.remember(name, names)
+		g.remember(name, reading)
 	}
-	return wary && (!g.met() || len(names) > 0)
+	return wary && (!g.met() || len(reading.Tables) > 0)
 }
 
 // heeds reports whether the session has to be asked for the setting from now on.
@@ -132,12 +134,13 @@ func (g *vigil) unset() {
 // met reports whether the session's backend knows the setting by name, so that it can be shown.
 func (g *vigil) met() bool { return g.backend == g.session.upstream.pid }
 
-func (g *vigil) remember(name string, reads []sqlstmt.Name) {
-	delete(g.prepared, name)
+func (g *vigil) remember(name string, reading sqlstmt.Reading) {
+	g.forget(name)
+	reads := reading.Tables
 	if len(reads) == 0 {
 		return
 	}
-	if len(g.prepared) >= maxReadings {
+	if reading.Beyond || g.names+len(reads) > maxReadings {
 		g.beyond = true
 		return
 	}
@@ -145,6 +148,14 @@ func (g *vigil) remember(name string, reads []sqlstmt.Name) {
 		g.prepared = map[string][]sqlstmt.Name{}
 	}
 	g.prepared[name] = reads
+	g.names += len(reads)
+}
+
+func (g *vigil) forget(name string) {
+	if reads, known := g.prepared[name]; known {
+		g.names -= len(reads)
+		delete(g.prepared, name)
+	}
 }
 
 // bound returns what the statement reads that a Bind names, and whether that is known.
@@ -152,7 +163,7 @@ func (g *vigil) bound(body []byte) (names []sqlstmt.Name, known bool) {
 	_, rest, _ := pgwire.CutString(body)
 	statement, _, _ := pgwire.CutString(rest)
 	if len(statement) == 0 {
-		return g.unnamed, true
+		return g.unnamed, !g.partial
 	}
 	names, known = g.prepared[string(statement)]
 	return names, known || !g.beyond
@@ -177,7 +188,7 @@ func (g *vigil) reads(message []byte) (names []sqlstmt.Name, all bool) {
 
 func (g *vigil) readsText(text string) (names []sqlstmt.Name, all bool) {
 	reading := sqlstmt.Reads(text)
-	names, all = reading.Tables, true
+	names, all = reading.Tables, !reading.Beyond
 	for _, name := range reading.Executes {
 		tables, known := g.prepared[name]
 		names, all = append(names, tables...), all && (known || !g.beyond)

@@ -55,9 +55,10 @@ func (t *takeover) write(a *act) (bool, error) {
 		return t.refuse(errorOf(t.ctx, err))
 	}
 	if a.effect.CopyIn {
-		a.copied = &spool{limit: t.session.server.config.Limits.CopyBytes}
+		a.copied = &spool{limit: t.session.server.config.Limits.CopyBytes, hold: holding{memory: &t.session.server.memory}}
 		defer a.copied.close()
 	}
+	defer t.rows.release()
 	var until time.Time // the statement's time is up, all attempts together
 	for again := true; ; again = false {
 		r, ok, err := t.proposed(a, permit)
@@ -110,6 +111,9 @@ func (t *takeover) proposed(a *act, permit string) (r *rehearsal, ok bool, err e
 		return nil, false, err
 	}
 	if e := r.objection(); e != nil {
+		if r.unheld {
+			t.session.server.counters.notHeld.Add(1)
+		}
 		ok, err = t.refuse(e)
 		return nil, ok, err
 	}
@@ -131,6 +135,8 @@ func (t *takeover) proposed(a *act, permit string) (r *rehearsal, ok bool, err e
 // objection is why a rehearsed statement is not sent, nil if it is.
 func (r *rehearsal) objection() *pgwire.Error {
 	switch {
+	case r.unheld:
+		return errMemory(errMemoryFull)
 	case r.tooLarge:
 		return failure("54000", "the statement changes too much of HubSpot at once", "", "Split it into several.")
 	case r.writes == "off":

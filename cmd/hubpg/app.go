@@ -407,7 +407,7 @@ func (a *App) addProxy() (err error) {
 		Auth: proxy.Auth(a.cfg.Proxy.Auth), AuthQuery: a.cfg.Proxy.AuthQuery, AuthPool: a.auth,
 		Limits: proxy.Limits{
 			Sessions: a.cfg.Proxy.MaxSessions, SessionsPerAddress: a.cfg.Proxy.MaxSessionsPerAddress,
-			SessionsPerRole: a.cfg.Proxy.MaxSessionsPerRole,
+			SessionsPerRole: a.cfg.Proxy.MaxSessionsPerRole, StatementMemory: int64(a.cfg.Proxy.StatementMemory) << 20,
 		},
 		Changes: a.pool, Writer: write, Schemas: []string{a.cfg.Schema}, ListenerIdle: idle,
 		ExpressAfter: expressAfter,

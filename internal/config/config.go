@@ -116,6 +116,8 @@ type Proxy struct {
 	MaxSessions           int
 	MaxSessionsPerAddress int
 	MaxSessionsPerRole    int
+
+	StatementMemory int // MiB, of all sessions; 0 is the proxy's default
 }
 
 // Idle is ListenerIdle as a duration, less than 0 for off.
@@ -432,7 +434,7 @@ func (c *Config) checkProxyAuth() error {
 	}
 	for key, n := range map[string]int{
 		"proxy.max_sessions": p.MaxSessions, "proxy.max_sessions_per_address": p.MaxSessionsPerAddress,
-		"proxy.max_sessions_per_role": p.MaxSessionsPerRole,
+		"proxy.max_sessions_per_role": p.MaxSessionsPerRole, "proxy.statement_memory": p.StatementMemory,
 	} {
 		if n < 0 {
 			return c.bad(key, "is negative", "use 0 for the default")

@@ -256,6 +256,7 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"no tls":          {args: []string{"--proxy-tls-required"}, want: "proxy.tls_required (--proxy-tls-required)"},
 		"no tls for ca":   {args: []string{"--proxy-tls-client-ca", "x.pem"}, want: "proxy.tls_client_ca"},
 		"socket":          {args: []string{"--proxy-socket", "/does/not/exist"}, want: "proxy.socket"},
+		"memory":          {args: []string{"--proxy-statement-memory", "-1"}, want: "proxy.statement_memory"},
 		"cap":             {args: []string{"--proxy-max-sessions-per-role", "-1"}, want: "proxy.max_sessions_per_role"},
 		"cap in words":    {args: []string{"--proxy-max-sessions", "many"}, want: "not a whole number"},
 		"listener idle":   {args: []string{"--proxy-listener-idle", "soon"}, want: "proxy.listener_idle"},
@@ -290,10 +291,10 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 	if err != nil || c.Validate() != nil {
 		t.Errorf("a proxy needs no token: %v, %v", err, c.Validate())
 	}
-	c, err = load(t, "proxy:\n  max_sessions_per_role: 7\n", map[string]string{
+	c, err = load(t, "proxy:\n  max_sessions_per_role: 7\n  statement_memory: 64\n", map[string]string{
 		"HUBPG_DATABASE_URL": "postgres://h/d", "HUBPG_PROXY_AUTH_URL": "postgres://u:hidden@h/d",
 	}, "--role", "proxy", "--proxy-auth", "scram", "--take-over")
-	if err != nil || c.Validate() != nil || !c.TakeOver || c.Proxy.MaxSessionsPerRole != 7 || c.Proxy.AuthURL.Reveal() == "" {
+	if err != nil || c.Validate() != nil || !c.TakeOver || c.Proxy.MaxSessionsPerRole != 7 || c.Proxy.StatementMemory != 64 || c.Proxy.AuthURL.Reveal() == "" {
 		t.Errorf("settings of the proxy: %v, %+v", err, c)
 	}
 }

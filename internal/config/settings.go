@@ -20,7 +20,7 @@ const FileVariable = "HUBPG_CONFIG"
 // rare reports whether a setting's flag is left out of the help, which has to fit a screen. hubpg config shows them all.
 func (s *setting) rare() bool {
 	switch s.key {
-	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures",
+	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.statement_memory", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures",
 		"new_properties", "keep_changes", "backfill_events":
 		return true
 	}
@@ -134,6 +134,11 @@ func settings() []setting {
 		{
 			"proxy.max_sessions_per_role", "HUBPG_PROXY_MAX_SESSIONS_PER_ROLE", "proxy-max-sessions-per-role", "sessions at once of one role; 0: no limit",
 			func(c *Config) any { return &c.Proxy.MaxSessionsPerRole },
+		},
+		{
+			"proxy.statement_memory", "HUBPG_PROXY_STATEMENT_MEMORY", "proxy-statement-memory",
+			"MiB that all sessions together may hold of long statements; 0: 512",
+			func(c *Config) any { return &c.Proxy.StatementMemory },
 		},
 		{
 			"take_over", "HUBPG_TAKE_OVER", "take-over", "listen where a running hubpg of the same user does, which is stopped afterwards",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -54,6 +55,20 @@ func WithoutContext(message []byte) []byte {
 		body = rest
 	}
 	return AppendMessage(nil, message[0], fields, []byte{0})
+}
+
+// ShortenError returns an ErrorResponse or NoticeResponse that says what the head of a longer one says.
+func ShortenError(head []byte) []byte {
+	fields := head[HeaderLen:]
+	for range utf8.UTFMax - 1 {
+		if r, size := utf8.DecodeLastRune(fields); r == utf8.RuneError && size == 1 {
+			fields = fields[:len(fields)-1] // half a character
+		}
+	}
+	if n := len(fields); n == 0 || fields[n-1] != 0 {
+		return AppendMessage(nil, head[0], fields, []byte{0, 0})
+	}
+	return AppendMessage(nil, head[0], fields, []byte{0})
 }
 
 // encode appends a message that is known to fit: pgproto3 refuses only bodies of more than 1 GiB.

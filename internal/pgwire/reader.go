@@ -57,6 +57,32 @@ func (r *Reader) Read() (Header, []byte, error) {
 	return h, r.buf[r.r : r.r+h.Size], nil
 }
 
+// Head returns the first n bytes of the next message, header included, as far as it has so many, and consumes nothing.
+// They are valid until the next call.
+func (r *Reader) Head(n int) ([]byte, error) {
+	h, err := r.Peek()
+	if err != nil {
+		return nil, err
+	}
+	n = min(n, h.Size)
+	if err := r.fill(n); err != nil {
+		return nil, err
+	}
+	return r.buf[r.r : r.r+n], nil
+}
+
+// Shrink gives up a buffer that a large message has made grow, and with it the message that Read returned last.
+func (r *Reader) Shrink() {
+	r.release()
+	rest := r.buf[r.r:r.w]
+	if len(r.buf) <= readerBuffer || len(rest) > len(r.buf)/2 {
+		return
+	}
+	small := make([]byte, max(len(rest), readerBuffer))
+	r.w = copy(small, rest)
+	r.buf, r.r = small, 0
+}
+
 // Forward copies the next message, of any size up to [MaxMessage], to dst without holding it.
 func (r *Reader) Forward(dst io.Writer) (Header, error) {
 	h, err := r.Peek()

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/iotest"
+	"unicode/utf8"
 
 	"hubpg/internal/pgwire"
 
@@ -42,6 +44,51 @@ func TestReaderPeeksReadsAndForwards(t *testing.T) {
 	}
 	if rest := r.Rest(); !bytes.HasPrefix([]byte("rest"), rest) {
 		t.Errorf("rest: %q", rest)
+	}
+}
+
+func TestReaderGivesALargeBufferUp(t *testing.T) {
+	t.Parallel()
+	big := pgwire.AppendMessage(nil, 'Q', bytes.Repeat([]byte("x"), 1<<20))
+	in := append(slices.Clone(big), pgwire.AppendReady(nil, 'T')...)
+	in = append(in, "rest"...)
+	r := pgwire.NewReader(bytes.NewReader(in), 2<<20)
+	if head, err := r.Head(100); err != nil || !bytes.Equal(head, big[:100]) {
+		t.Fatalf("head: %q, %v", head, err)
+	}
+	if _, m, err := r.Read(); err != nil || !bytes.Equal(m, big) {
+		t.Fatalf("read: %d bytes, %v", len(m), err)
+	}
+	r.Shrink()
+	if head, err := r.Head(100); err != nil || string(head) != "Z\x00\x00\x00\x05T" {
+		t.Fatalf("head of a short message: %q, %v", head, err)
+	}
+	r.Shrink() // changes nothing
+	if _, m, err := r.Read(); err != nil || m[5] != 'T' {
+		t.Fatalf("read: %q, %v", m, err)
+	}
+	if rest := r.Rest(); !bytes.HasPrefix([]byte("rest"), rest) || cap(rest) > 8<<10 {
+		t.Errorf("rest: %q", rest)
+	}
+}
+
+func TestAnErrorIsShortenedToOneThatCanBeRead(t *testing.T) {
+	t.Parallel()
+	e := pgwire.Error{Severity: "ERROR", Code: "22P02", Message: "of " + strings.Repeat("é", 100), Detail: "more"}
+	whole := e.Append(nil)
+	for n := pgwire.HeaderLen; n <= len(whole); n++ {
+		short := pgwire.ShortenError(whole[:n])
+		h, m, err := pgwire.NewReader(bytes.NewReader(short), 1<<20).Read()
+		if err != nil || h.Size != len(short) || m[len(m)-1] != 0 {
+			t.Fatalf("%d bytes: %q, %v", n, m, err)
+		}
+		got := pgwire.ParseError(short)
+		if !strings.HasPrefix(e.Message, got.Message) || !utf8.ValidString(got.Message) || !strings.HasPrefix(e.Code, got.Code) {
+			t.Fatalf("%d bytes: %+v", n, got)
+		}
+		if n > 50 && (got.Code != e.Code || got.Message == "") {
+			t.Fatalf("%d bytes: %+v", n, got)
+		}
 	}
 }
 

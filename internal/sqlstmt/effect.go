@@ -1,5 +1,10 @@
 package sqlstmt
 
+import (
+	"iter"
+	"slices"
+)
+
 // Control is what a statement does to the transaction around it.
 type Control uint8
 
@@ -40,18 +45,31 @@ const maxDetails = 1000
 
 // Effects splits text into statements and says what each may do. It looks at keywords and names only, takes time in
 // proportion to the length of the text and accepts any text: what is not SQL has no effects.
-func Effects(text string) []Effect {
-	s := scanner{text: text}
-	var found []Effect
-	for {
-		e, more := s.effect()
-		if e.End > e.Start {
-			found = append(found, e)
-		}
-		if !more {
-			return found
+func Effects(text string) []Effect { return slices.Collect(EachEffect(text)) }
+
+// EachEffect is [Effects] one by one, for texts of any length: one of two characters a statement has so many that they
+// take sixty times its memory together.
+func EachEffect(text string) iter.Seq[Effect] {
+	return func(yield func(Effect) bool) {
+		s := scanner{text: text}
+		for more := true; more; {
+			var e Effect
+			if e, more = s.effect(); e.End > e.Start && !yield(e) {
+				return
+			}
 		}
 	}
+}
+
+// Single returns the effect of a text that is one statement, and false of any other.
+func Single(text string) (only Effect, ok bool) {
+	for e := range EachEffect(text) {
+		if ok {
+			return Effect{}, false
+		}
+		only, ok = e, true
+	}
+	return only, ok
 }
 
 // effect scans one statement, its semicolon included, and reports whether the text may hold another.
@@ -292,11 +310,8 @@ func ControlOf(text []byte) Control {
 }
 
 func controlOf(text []byte) Control {
-	effects := Effects(string(text))
-	if len(effects) != 1 {
-		return NoControl
-	}
-	return effects[0].Control
+	e, _ := Single(string(text))
+	return e.Control
 }
 
 // Body says what the body of a function, in SQL or PL/pgSQL, may do, and whether it runs statements that it puts

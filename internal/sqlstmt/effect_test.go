@@ -1,6 +1,7 @@
 package sqlstmt_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -225,5 +226,28 @@ func BenchmarkSieve(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestEffectsOfATextOfManyStatementsTakeNoMemory(t *testing.T) {
+	text := strings.Repeat("a;", 1<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n := 0
+	for range sqlstmt.EachEffect(text) {
+		n++
+	}
+	_, one := sqlstmt.Single(text)
+	runtime.ReadMemStats(&after)
+	if n != 1<<20 || one {
+		t.Errorf("%d statements, one: %v", n, one)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 16<<20 { // all of them take 128 MiB
+		t.Errorf("%d bytes", took)
+	}
+	for text, want := range map[string]bool{"": false, " ; ;": false, "a": true, ";a ; ": true, "a;b": false} {
+		if e, one := sqlstmt.Single(text); one != want || one && text[e.Start:e.End] == "" {
+			t.Errorf("%q: %+v, %v", text, e, one)
+		}
 	}
 }

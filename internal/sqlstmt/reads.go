@@ -16,7 +16,11 @@ type Reading struct {
 	Tables   []Name   // tables and views that its queries and changes name, sorted, and names of its CTEs among them
 	Executes []string // names of the prepared statements that it runs
 	Prepares []string // names of the statements that it prepares; Tables are those of these too
+	Beyond   bool     // there are more names than Tables holds
 }
+
+// maxNames bounds how many names are collected of a text, which may be all of it.
+const maxNames = 10_000
 
 // Reads says which tables the statements of text name that read or change rows; those of others, such as VACUUM or ALTER
 // TABLE, do not count. Of a text that cannot be parsed it returns every name that stands in it.
@@ -77,7 +81,16 @@ func (c *collector) walk(m protoreflect.Message) {
 	})
 }
 
-func (c *collector) add(n Name) { c.seen[n] = struct{}{} }
+func (c *collector) add(n Name) {
+	if _, known := c.seen[n]; known {
+		return
+	}
+	if len(c.seen) >= maxNames {
+		c.reading.Beyond = true
+		return
+	}
+	c.seen[Name{strings.Clone(n.Schema), strings.Clone(n.Name)}] = struct{}{} // so as not to keep the text
+}
 
 func (c *collector) result() Reading {
 	c.reading.Tables = slices.SortedFunc(maps.Keys(c.seen), func(a, b Name) int {

@@ -1,6 +1,7 @@
 package sqlstmt_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -93,5 +94,17 @@ func BenchmarkHolds(b *testing.B) {
 		if sqlstmt.Holds(text, "max_staleness") {
 			b.Fatal("found")
 		}
+	}
+}
+
+func TestReadsKeepsAFewNamesOfALongText(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	for n := range 20_000 {
+		fmt.Fprintf(&text, "select * from t%d; ", n)
+	}
+	got := sqlstmt.Reads(text.String())
+	if !got.Beyond || len(got.Tables) != 10_000 {
+		t.Errorf("%d names, beyond: %v", len(got.Tables), got.Beyond)
 	}
 }
