@@ -49,7 +49,7 @@ type App struct {
 	pool    *pgxpool.Pool
 	auth    *pgxpool.Pool // for the proxy's auth query; nil where that runs on pool, or not at all
 	metrics *telemetry.Metrics
-	http    net.Listener // nil without http.listen
+	http    *web // nil without http.listen
 	budget  *budget.Budget
 	hubspot *hubapi.Client // nil in a process that calls nobody
 	engine  *materialize.Engine
@@ -78,15 +78,11 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuni
 			a.Close()
 		}
 	}()
-	if cfg.HTTP.Listen != "" {
-		if a.http, err = handover.TCP(ctx, cfg.HTTP.Listen, cfg.TakeOver); err != nil {
-			return nil, listenError(err, "the status page", cfg.HTTP.Listen, "--http-listen")
-		}
-	}
-	if a.pool, err = openPool(ctx, cfg); err != nil {
+	starting, err := a.open(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if err := a.prepareSchema(ctx); err != nil {
+	if err := a.prepareSchema(ctx, starting); err != nil {
 		return nil, err
 	}
 	a.metrics = telemetry.New(version(), telemetry.Sources{
@@ -114,15 +110,35 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, tune tuni
 	return a, nil
 }
 
+// open opens the address of HTTP and the database, and answers whoever asks how the process does that it is starting.
+func (a *App) open(ctx context.Context) (_ *status.Starting, err error) {
+	var listener net.Listener
+	if a.cfg.HTTP.Listen != "" {
+		if listener, err = handover.TCP(ctx, a.cfg.HTTP.Listen, a.cfg.TakeOver); err != nil {
+			return nil, listenError(err, "the status page", a.cfg.HTTP.Listen, "--http-listen")
+		}
+	}
+	if a.pool, err = openPool(ctx, a.cfg); err != nil {
+		if listener != nil {
+			_ = listener.Close() // nothing was accepted yet
+		}
+		return nil, err
+	}
+	starting := status.NewStarting(status.Config{Database: a.pool, Logger: a.log})
+	if listener != nil {
+		a.http = openWeb(ctx, listener, starting)
+	}
+	return starting, nil
+}
+
 // Run serves until ctx ends or a part fails for good. Everything it started has ended when it returns.
 func (a *App) Run(ctx context.Context) error {
 	a.log.Info("serving", slog.String("role", string(a.cfg.Role)), slog.String("version", version()),
 		slog.String("proxy", a.ProxyAddr()), slog.String("http", a.HTTPURL()))
 	g, run := errgroup.WithContext(ctx)
 	if a.http != nil {
-		listener := a.http
-		a.http = nil // serveHTTP closes it
-		g.Go(func() error { return serveHTTP(run, listener, a.handler()) })
+		a.http.show(a.handler())
+		g.Go(func() error { return a.http.run(run) })
 	}
 	if a.budget != nil {
 		g.Go(func() error { return a.budget.Run(run) })
@@ -146,7 +162,7 @@ func (a *App) Run(ctx context.Context) error {
 // Close releases what newApp opened and Run has not closed. It may be called at any time after Run, or instead of it.
 func (a *App) Close() {
 	if a.http != nil {
-		_ = a.http.Close() // nothing was accepted yet
+		_ = a.http.close() // Run has reported it
 	}
 	if a.proxy != nil {
 		a.proxy.Close()
@@ -177,7 +193,7 @@ func (a *App) HTTPURL() string {
 	if a.http == nil {
 		return ""
 	}
-	return httpURL(a.http)
+	return "http://" + reachable(a.http.address)
 }
 
 // ProxyAddr is the address of the proxy, "" without one. It is known before Run.
@@ -227,13 +243,14 @@ func openPool(ctx context.Context, cfg *config.Config) (*pgxpool.Pool, error) {
 
 // prepareSchema brings schema hubpg up to date, or waits until a process that may do so has: a proxy leaves the schema
 // to others, and processes that are started together come up in any order.
-func (a *App) prepareSchema(ctx context.Context) error {
+func (a *App) prepareSchema(ctx context.Context, starting *status.Starting) error {
 	if a.cfg.Role.Materializes() {
 		return migrate(ctx, a.pool)
 	}
 	return migrations.Await(ctx, a.pool, func(missing string) {
-		a.log.Warn("waiting for the database", slog.String("reason", missing),
-			slog.String("hint", "start hubpg serve of this version with another role than proxy against it"))
+		const hint = "start hubpg serve of this version with another role than proxy against it"
+		starting.Wait("waiting for the database: " + missing + "; " + hint)
+		a.log.Warn("waiting for the database", slog.String("reason", missing), slog.String("hint", hint), slog.String("http", a.HTTPURL()))
 	})
 }
 

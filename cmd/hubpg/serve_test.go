@@ -189,10 +189,22 @@ func TestAProxyBeforeTheFirstMaterializerSaysWhatIsMissingAndWaits(t *testing.T)
 		}
 		relay := serve(t, sandbox.Config{}, change, "--role", "proxy")
 		relay.said(t, "holds no hubpg schema", 1)
+		waiting := attribute(relay.stderr.String(), "http")
+		if code, body := get(t, waiting+"/healthz"); code != http.StatusOK {
+			t.Errorf("healthz while it waits: %d %s", code, body)
+		}
+		for _, path := range []string{"/readyz", "/", "/metrics"} {
+			if code, body := get(t, waiting+path); code != http.StatusServiceUnavailable || !strings.Contains(body, "holds no hubpg schema") {
+				t.Errorf("%s while it waits: %d %s", path, code, body)
+			}
+		}
 		materializer := serve(t, sandbox.Config{}, map[string]string{
 			"HUBPG_DATABASE_URL": relay.env["HUBPG_DATABASE_URL"], "HUBPG_HUBSPOT_URL": relay.env["HUBPG_HUBSPOT_URL"],
 		}, "--role", "materialize")
 		proxyAddress, web := relay.addresses(t)
+		if web != waiting {
+			t.Errorf("HTTP moved from %s to %s", waiting, web)
+		}
 		ready(t, web)
 		listener := connect(t, proxied(relay.env["HUBPG_DATABASE_URL"], proxyAddress))
 		if _, err := listener.Exec(t.Context(), "listen hubspot_contacts"); err != nil {

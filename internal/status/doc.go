@@ -5,7 +5,7 @@
 // process of an installation, and a user's own query of hubpg.status, gives the same answer.
 //
 //	hubpg.status ──Read──▶ Report ──▶ hubpg status · / (page) · /status.json · /readyz
-//	Postgres ──ping──▶ /healthz
+//	Postgres ──ping──▶ /healthz, while a process is starting as well
 //
 // The handlers may be called concurrently. The page needs nothing from outside the binary.
 package status
