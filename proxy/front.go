@@ -28,7 +28,7 @@ type front struct {
 
 // newFront returns the filter of a session that begins. It begins on the event loop, where that can carry it: most
 // sessions are silent most of the time.
-func newFront(v *session, ctx context.Context) *front {
+func newFront(ctx context.Context, v *session) *front {
 	f := &front{session: v, ctx: ctx, rested: len(v.clientRest) == 0}
 	f.pump = f.newPump(v.clientRest)
 	f.calm = v.server.config.ExpressAfter

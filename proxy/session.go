@@ -220,7 +220,7 @@ func (v *session) relay(ctx context.Context) {
 	if v.listener != nil {
 		defer v.listener.close()
 	}
-	newFront(v, ctx).start()
+	newFront(ctx, v).start()
 	v.runBack(ctx)
 }
 
