@@ -313,3 +313,37 @@ func TestACustomObjectWhoseScopeIsLost(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// TestATableThatIsGoneKeepsItsHint: a lane of a table had failed before its type was removed. What it takes back when it ends
+// is not the hint that the table is gone.
+func TestATableThatIsGoneKeepsItsHint(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 10})
+	boats, err := w.hub.AddObjectType(boatType("sails"))
+	w.must(err)
+	w.launch(boats, "sails", 2)
+	cfg := w.config()
+	cfg.Objects, cfg.Pace = []string{"contacts", "boats"}, slowSweeps()
+	cfg.Pace.Schema = 500 * time.Millisecond
+	w.start(cfg)
+	w.awaitLive(60*time.Second, "boats")
+	w.hub.InjectFault(sandbox.Fault{Kind: sandbox.FaultInternal, Path: "/objects/([^/]+/)?" + boats + "/search$"})
+	eventually(t, 60*time.Second, func() string {
+		if s := w.status("boats"); s.ErrorLane != "follow" {
+			return fmt.Sprintf("boats show a failure of %q: %s", s.ErrorLane, s.LastError)
+		}
+		return ""
+	})
+	w.scrap(boats)
+	w.hub.ClearFaults()
+	eventually(t, 60*time.Second, func() string {
+		n := w.count(`select count(*) from hubpg.river_job where args ->> 'table' = 'boats' and state <> 'completed'`)
+		if s := w.status("boats"); s.Phase != "gone" || n > 0 {
+			return fmt.Sprintf("boats is %q: %s, with %d lanes", s.Phase, s.LastError, n)
+		}
+		return ""
+	})
+	if s := w.status("boats"); !strings.Contains(s.Hint, "drop the table") || s.LastError != "" {
+		t.Errorf("boats are gone with %q (%s)", s.LastError, s.Hint)
+	}
+}

@@ -78,7 +78,7 @@ func seconds(s *float64) *time.Duration {
 const maxMessage = 500
 
 // showFailure writes a lane's failure where hubpg.status finds it. A refusal degrades the table, in the same statement: the
-// table is degraded for as long as the lane that was refused says so.
+// table is degraded for as long as the lane that was refused says so. One that is gone says so, and nothing else.
 func (e *Engine) showFailure(ctx context.Context, a laneArgs, err error) {
 	e.faults.show(a)
 	if a.Table == "" {
@@ -87,7 +87,7 @@ func (e *Engine) showFailure(ctx context.Context, a laneArgs, err error) {
 	e.note(ctx, "show failure", `
 update hubpg.objects
 set last_error = $3, hint = nullif($4, ''), error_at = now(), error_lane = $5, phase = case when $6 then 'degraded' else phase end
-where portal_id = $1 and table_name = $2`, a.Portal, a.Table, cut(err.Error()), hint(err), a.Lane, refusal(err))
+where portal_id = $1 and table_name = $2 and phase <> 'gone'`, a.Portal, a.Table, cut(err.Error()), hint(err), a.Lane, refusal(err))
 }
 
 // refusal says that a table cannot be read until somebody acts.

@@ -89,7 +89,8 @@ func (s *step) wanted(ctx context.Context, types []objectType) ([]objectType, er
 	_, err = s.e.cfg.Pool.Exec(ctx, `
 with dropped as (
 	update hubpg.objects
-	set phase = 'gone', hint = 'left out by the setting objects; drop the table when its rows are not needed'
+	set phase = 'gone', last_error = null, error_at = null, error_lane = null,
+		hint = 'left out by the setting objects; drop the table when its rows are not needed'
 	where portal_id = $1 and phase <> 'gone' and (
 		kind = 'object' and object_type <> all ($2) and object_type = any ($3)
 		or kind = 'lookup' and table_name = any ($4) and table_name <> all ($5))
@@ -147,7 +148,8 @@ func (s *step) retire(ctx context.Context, schemas []hubapi.Schema) error {
 		}
 		_, err := s.e.cfg.Pool.Exec(ctx, `
 update hubpg.objects
-set phase = 'gone', hint = 'the object type was removed in HubSpot; drop the table when its rows are not needed'
+set phase = 'gone', last_error = null, error_at = null, error_lane = null,
+	hint = 'the object type was removed in HubSpot; drop the table when its rows are not needed'
 where portal_id = $1 and table_name = $2 and phase <> 'gone'`, s.args.Portal, t.Name)
 		if err != nil {
 			return fmt.Errorf("retire %s: %w", t.Name, err)
