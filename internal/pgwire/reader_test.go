@@ -168,20 +168,37 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte{'R', 0, 0, 0, 12, 0, 0, 0, 10, 'S', 'C', 'R', 'A'})
 	f.Add([]byte{'K', 0, 0, 0, 9, 0, 0, 0, 1, 2})
 	f.Add([]byte{'p', 0, 0, 0, 6, 'x', 0})
+	f.Add(append(pgwire.AppendMessage(nil, 'Q', bytes.Repeat([]byte("x"), 5000)), answer()...))
+	f.Add((&pgwire.Error{Severity: "ERROR", Code: "22P02", Message: "é"}).Append(nil))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		r := pgwire.NewReader(bytes.NewReader(in), 1<<10)
-		for {
+		r := pgwire.NewReader(bytes.NewReader(in), 8<<10)
+		for n := 0; ; n++ {
+			head, err := r.Head(n)
+			head = slices.Clone(head)
+			if err != nil {
+				head = nil // there may still be a shorter message
+			}
 			h, m, err := r.Read()
 			if err != nil {
 				return
 			}
-			if len(m) != h.Size || h.Size > 1<<10 {
+			if !bytes.HasPrefix(m, head) {
+				t.Fatalf("%q does not begin with %q", m, head)
+			}
+			if len(m) != h.Size || h.Size > 8<<10 {
 				t.Fatalf("message of %d bytes for %+v", len(m), h)
 			}
 			// What takes messages apart must refuse, not panic.
 			_, _, _ = pgwire.ParseAuthentication(m)
 			_, _, _ = pgwire.ParseBackendKeyData(m)
 			_, _ = pgwire.ParsePassword(m)
+			_, _ = pgwire.ParseDataRow(m)
+			_ = pgwire.ParseError(m)
+			_ = pgwire.ParseError(pgwire.WithoutContext(m))
+			_ = pgwire.ParseError(pgwire.ShortenError(m))
+			if n%2 == 1 {
+				r.Shrink()
+			}
 		}
 	})
 }

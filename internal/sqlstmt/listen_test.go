@@ -89,7 +89,9 @@ func TestMayListenNeverMissesALISTEN(t *testing.T) {
 }
 
 func FuzzListens(f *testing.F) {
-	for _, seed := range []string{`LISTEN "a"`, "listen a; unlisten *", "/* listen */ select 1;;listen x", "listen \"\xff\"", "unlisten a -- x"} {
+	for _, seed := range []string{`LISTEN "a"`, "listen a; unlisten *", "/* listen */ select 1;;listen x", "listen \"\xff\"", "unlisten a -- x",
+		"listen " + strings.Repeat("é", 40), `listen U&"` + strings.Repeat(`!+01F600`, 16) + `" /* */ uescape '!'`, `listen "` + strings.Repeat(`""`, 64) + `"`,
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -106,6 +108,9 @@ func FuzzListens(f *testing.F) {
 			head := strings.ToLower(text[s.Start:s.End])
 			if !strings.HasPrefix(head, "listen") && !strings.HasPrefix(head, "unlisten") {
 				t.Fatalf("range starts with %q in %q", head, text)
+			}
+			if len(s.Channel) > 63 || s.Cut && len(s.Channel) < 60 {
+				t.Fatalf("channel %q, cut %v, of %q", s.Channel, s.Cut, text)
 			}
 			if !sqlstmt.MayListen([]byte(text)) {
 				t.Fatalf("the sieve lost %q", text)

@@ -1,6 +1,7 @@
 package sqlstmt_test
 
 import (
+	"slices"
 	"testing"
 
 	"hubpg/internal/sqlstmt"
@@ -118,4 +119,19 @@ func TestEmptyIsCertain(t *testing.T) {
 			t.Errorf("%q: empty is %v", text, got)
 		}
 	}
+}
+
+// FuzzLeavesBehind holds that the quick look at a query clears none that the long one does not.
+func FuzzLeavesBehind(f *testing.F) {
+	for _, seed := range []string{"select 1", "select a.b from c", "select vol(1)", `select "my view"`, "set a = b", "select 1 into x", "listen a; begin", "select/**/1", "select -- x"} {
+		f.Add(seed)
+	}
+	names := []string{"vol", "my view"}
+	s := sqlstmt.NewSieve(append([]string{"into", "insert", "update", "delete", "merge"}, names...), nil)
+	f.Fuzz(func(t *testing.T, text string) {
+		state := sqlstmt.LeavesBehind(text, func(word string) bool { return slices.Contains(names, word) })
+		if cleared, _ := s.Clears([]byte(text)); cleared && state != sqlstmt.Nothing {
+			t.Fatalf("%q is cleared, and leaves %v behind", text, state)
+		}
+	})
 }
