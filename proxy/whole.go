@@ -14,12 +14,18 @@ import (
 // passes reports whether a large message need not be looked at whole.
 func (t *takeover) passes(h pgwire.Header) bool {
 	const names = 4 << 10 // bytes at its beginning in which a Bind has them
-	switch {
-	case t.void, h.Size > maxStatement:
+	if h.Size > maxStatement {
 		return true
-	case h.Type == 'Q', h.Type == 'P', h.Type == 'E', h.Type == 'C':
+	}
+	switch h.Type {
+	case 'S', 'X': // of a client that is up to something
 		return false
-	case h.Type == 'B':
+	case 'Q', 'P', 'E', 'C', 'H':
+		return t.void
+	case 'B':
+		if t.void {
+			return true
+		}
 		head, err := t.client.Head(names)
 		return err == nil && !t.vigil.wary && !t.pen.minds(head)
 	}
