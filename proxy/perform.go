@@ -52,9 +52,8 @@ func (t *takeover) perform(a *act, r *rehearsal, permit string, result WriteResu
 	t.ask(askDone, []byte(permit), r.locks)
 	if !commits {
 		t.ask(askIdle, []byte(fmt.Sprintf("%dms", t.session.server.config.Limits.IdleAfterWrite.Milliseconds())))
-	}
-	t.ask(askRelease)
-	if commits {
+		t.ask(askRelease)
+	} else {
 		t.ask("commit")
 	}
 	f, err := t.play()
