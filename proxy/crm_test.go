@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,13 +43,17 @@ type crm struct {
 	client *hubapi.Client
 }
 
-// timed adds up how long calls take.
+// timed adds up how long calls take, and counts those about records.
 type timed struct {
 	next  http.RoundTripper
 	spent atomic.Int64 // nanoseconds
+	calls atomic.Int64
 }
 
 func (w *timed) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.Contains(r.URL.Path, "/objects/") {
+		w.calls.Add(1)
+	}
 	start := time.Now()
 	defer func() { w.spent.Add(int64(time.Since(start))) }()
 	return w.next.RoundTrip(r)

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -207,13 +208,123 @@ func TestWhatIsInTheWayMayVanish(t *testing.T) {
 		t.Errorf("%d attempts: %+v", got, e)
 	}
 
-	// HubSpot compares addresses without regard to case, and the table's index does not.
-	e = refused(t, conn, "23505", upsert, "Winner@Example.com", "Never")
-	if e.ConstraintName != "" || e.Hint == "" {
-		t.Errorf("another letter case: %+v", e)
-	}
 	c.agree("contacts", "email")
 	c.settledAll()
+}
+
+// TestOnConflictTakesAnyLetterCase holds that an address conflicts with itself in another letter case, as in HubSpot, whether
+// the table knows its contact or HubSpot alone does, and that this costs the calls of any other upsert.
+func TestOnConflictTakesAnyLetterCase(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	c.unique()
+	known := func(email string) int64 { return c.contact(email) }
+	c.each(func(name string, conn *pgx.Conn) {
+		for place, test := range map[string]struct {
+			make     func(string) int64
+			attempts int
+		}{"table": {known, 1}, "hubspot": {c.unseen, 2}} {
+			email := func(kind string) string { return kind + "-" + name + "-" + place + "@example.com" }
+			other := func(kind string) string { return strings.ToUpper(kind) + "-" + name + "-" + place + "@Example.COM" }
+			id := test.make(email("update"))
+			before := len(c.writer.requests())
+			var got int64
+			var first string
+			if err := conn.QueryRow(deadline(t), upsert, other("update"), name).Scan(&got, &first); err != nil || got != id || first != name {
+				t.Errorf("%s, %s: do update returned %d %q, want %d: %v", name, place, got, first, id, err)
+			}
+			if n := len(c.writer.requests()) - before; n != test.attempts {
+				t.Errorf("%s, %s: %d attempts", name, place, n)
+			}
+			if got := c.hubspot("contacts", id, "email"); got != email("update") {
+				t.Errorf("%s, %s: HubSpot has the address %q", name, place, got)
+			}
+			id = test.make(email("nothing"))
+			if tag := exec(t, conn, "insert into contacts (email, firstname) values ($1, 'Never') on conflict (email) do nothing", other("nothing")); tag.String() != "INSERT 0 0" {
+				t.Errorf("%s, %s: do nothing: tag %q", name, place, tag)
+			}
+			if got := c.hubspot("contacts", id, "firstname"); got != "Ada" {
+				t.Errorf("%s, %s: do nothing changed %q", name, place, got)
+			}
+			test.make(email("plain"))
+			if e := refused(t, conn, "23505", "insert into contacts (email) values ($1)", other("plain")); e.ConstraintName == "" {
+				t.Errorf("%s, %s: not by the table's index: %+v", name, place, e)
+			}
+		}
+		if got := value[string](t, conn, "insert into contacts (email) values ($1) returning email", "New-"+name+"@Example.com"); got != "new-"+name+"@example.com" {
+			t.Errorf("%s: a new address became %q", name, got)
+		}
+	})
+	// The column may have another name.
+	c.exec("alter table hubspot.contacts rename column email to mail_address")
+	c.exec("update hubpg.columns set column_name = 'mail_address' where table_name = 'contacts' and property = 'email'")
+	c.exec("update hubpg.objects set catalog_version = catalog_version + 1 where table_name = 'contacts'")
+	id := c.unseen("renamed@example.com")
+	conn := c.session(nil)
+	if got := value[int64](t, conn, "insert into contacts (mail_address, firstname) values ('Renamed@example.com', 'New') on conflict (mail_address) do update set firstname = excluded.firstname returning id"); got != id {
+		t.Errorf("renamed: %d, want %d", got, id)
+	}
+	c.settledAll()
+}
+
+// TestAnUpsertCostsFewCallsAndMakesNothingTwice holds what an INSERT … ON CONFLICT asks of HubSpot. A record that HubSpot alone
+// has costs two calls more than one that the table knows: the refused creation, and reading the record. SET works with what
+// the record has, which only then is known.
+func TestAnUpsertCostsFewCallsAndMakesNothingTwice(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	c.unique()
+	conn := c.session(nil)
+	const (
+		add     = "insert into contacts (email, firstname) values ($1, 'New') on conflict (email) do update set firstname = contacts.firstname || '+' returning firstname"
+		nothing = "insert into contacts (email, firstname) values ($1, 'New') on conflict (email) do nothing returning firstname"
+	)
+	nowhere := func(string) int64 { return 0 }
+	exec(t, conn, "insert into contacts (email) values ('first@example.com')") // reads the definitions
+	for _, test := range []struct {
+		name, sql, want string
+		make            func(string) int64
+		calls           int64
+	}{
+		{"new", add, "New", nowhere, 2},             // create, read back
+		{"known", add, "Ada+", c.contact, 2},        // update, read back
+		{"unseen", add, "Ada+", c.unseen, 4},        // create in vain, read, update, read back
+		{"new-0", nothing, "New", nowhere, 2},       // create, read back
+		{"known-0", nothing, "", c.contact, 0},      //
+		{"unseen-0", nothing, "", c.unseen, 2},      // create in vain, read
+		{"Unseen-Case", add, "Ada+", c.unseen, 4},   // as any other
+		{"Known-Case-0", nothing, "", c.contact, 0}, //
+	} {
+		email := test.name + "@example.com"
+		test.make(strings.ToLower(email))
+		before := c.wire.calls.Load()
+		var got string
+		if err := conn.QueryRow(deadline(t), test.sql, email).Scan(&got); err != nil && !errors.Is(err, pgx.ErrNoRows) || got != test.want {
+			t.Errorf("%s: returned %q, want %q: %v", test.name, got, test.want, err)
+		}
+		if n := c.wire.calls.Load() - before; n != test.calls {
+			t.Errorf("%s: %d calls, want %d", test.name, n, test.calls)
+		}
+		holders := 0
+		for _, r := range c.hub.Snapshot("contacts") {
+			if r.Properties["email"] == strings.ToLower(email) {
+				holders++
+			}
+		}
+		if holders != 1 {
+			t.Errorf("%s: %d records have the address", test.name, holders)
+		}
+	}
+	c.agree("contacts", "firstname")
+	c.settledAll()
+}
+
+// exec runs a statement as the owner of the tables.
+func (c *crm) exec(sql string) {
+	c.t.Helper()
+	if _, err := c.pool.Exec(c.t.Context(), sql); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // settledAll waits until no write is open.

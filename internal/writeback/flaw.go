@@ -40,9 +40,8 @@ func flawsOf(err error, def *definition) []*flaw {
 		f.code = CodeUnknown
 		f.hint = "look in HubSpot whether the record is there before repeating the statement"
 	case isA[*hubapi.ConflictError](err):
-		f.code, f.hint = codeUnique, "a record with this value exists already; update it, or use ON CONFLICT, with an email in lower case as HubSpot has it"
 		conflict, _ := errors.AsType[*hubapi.ConflictError](err)
-		f.existing = conflict.ExistingID
+		f.code, f.existing, f.hint = codeUnique, conflict.ExistingID, inTheWay(conflict.ExistingID)
 	case isA[*hubapi.NotFoundError](err):
 		f.code, f.hint = CodeGone, "the record was deleted or merged in HubSpot; the table follows within a minute"
 	case isA[*hubapi.ScopeError](err):
@@ -60,9 +59,11 @@ func flawsOf(err error, def *definition) []*flaw {
 		list := make([]*flaw, 0, len(api.Details))
 		for i := range api.Details {
 			d := &api.Details[i]
-			list = append(list, &flaw{
-				code: codeOf(d.Code), column: columnOf(def, d.Property), message: d.Message, correlation: api.CorrelationID,
-			})
+			f := &flaw{code: codeOf(d.Code), column: columnOf(def, d.Property), message: d.Message, correlation: api.CorrelationID}
+			if f.code == codeUnique {
+				f.hint = inTheWay(0)
+			}
+			list = append(list, f)
 		}
 		return list
 	case isA[*hubapi.ValidationError](err):
@@ -75,6 +76,17 @@ func flawsOf(err error, def *definition) []*flaw {
 		}
 	}
 	return []*flaw{f}
+}
+
+// inTheWay is what to do about a unique value that another record has; 0 is one that is not known. ON CONFLICT may not have
+// found it, since Postgres compares byte by byte.
+func inTheWay(id int64) string {
+	who := "a record"
+	if id != 0 {
+		who = fmt.Sprintf("record %d", id)
+	}
+	return who + " has this value already, perhaps in another letter case or as a second address, which HubSpot takes for the same; " +
+		"update that record by its id, or use ON CONFLICT with the value as the record has it"
 }
 
 func isA[E error](err error) bool {

@@ -9,6 +9,16 @@ import (
 	"hubpg/hubapi"
 )
 
+// Why rows that are to be changed or created are not sent to HubSpot's upsert. It would save two calls, the refused creation
+// and reading the record, where HubSpot has a record that the table lacks: rare, since the table is seconds behind. But
+// what a statement means for that record is for SQL to say, and only what the record holds says it: DO UPDATE may set other
+// columns than were inserted, or by what is there (set n = contacts.n + 1), under a WHERE, past a trigger of the user's, and
+// RETURNING shows it; DO NOTHING and MERGE have their own; the unique index that decides is one of several. HubSpot's upsert
+// would put the proposed row over the record. It knows one idProperty a call, says of email that "partial upserts are not
+// supported", finds contacts by their second addresses too, where no index of Postgres does, and after a lost answer nobody
+// could tell a record that was made from one that was changed, whereas a creation that meets a record never harms it. So
+// Postgres decides on what HubSpot has, as soon as that is in the table.
+
 // existing is the record that has a value already which was to be this one's alone, 0 if there is none or it is not known.
 func (c *change) existing() int64 {
 	for _, f := range c.flaws {
@@ -69,7 +79,7 @@ func (m *mission) meet(ctx context.Context, batch []*change) {
 		}
 		for key, r := range found.Records {
 			for _, f := range flaws[key] {
-				f.existing = r.ID
+				f.existing, f.hint = r.ID, inTheWay(r.ID)
 			}
 		}
 	}
