@@ -26,6 +26,7 @@ const unmetered = pgwire.MaxTake
 var (
 	errMemoryBeyond = errors.New("more than there is for all sessions")
 	errMemoryFull   = errors.New("none became free in time")
+	errMemorySlow   = errors.New("others waited for it, and the statement did not come to its end")
 )
 
 // memory counts what all sessions together hold of statements, their rows and answers, as far as these must be held
@@ -37,6 +38,15 @@ type memory struct {
 	used  int64
 	kept  int64 // of used: for longer than a statement takes
 	queue []*waiter
+	slow  []*arrival // messages that are held and not yet there to their end, the oldest first
+}
+
+// arrival is a message on its way into the memory that it has. Its client may be slow, or no longer there: when others wait, it
+// has to give way after a time.
+type arrival struct {
+	until   time.Time
+	giveWay func() // has its reading fail
+	given   bool
 }
 
 // waiter waits for its bytes, in the order of the queue.
@@ -66,16 +76,21 @@ func (m *memory) await(ctx context.Context, bytes int64, within time.Duration) e
 	m.queue = append(m.queue, w)
 	m.serve()
 	m.mu.Unlock()
-	timer := time.NewTimer(within)
+	timer, look := time.NewTimer(within), time.NewTicker(max(min(within/10, time.Second), time.Millisecond))
 	defer timer.Stop()
+	defer look.Stop()
 	var err error
-	select {
-	case <-w.ready:
-		return nil
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case <-timer.C:
-		err = errMemoryFull
+	for err == nil {
+		select {
+		case <-w.ready:
+			return nil
+		case <-look.C:
+			m.hurry()
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-timer.C:
+			err = errMemoryFull
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -119,6 +134,37 @@ func (m *memory) serve() {
 		m.queue = slices.Delete(m.queue, 0, 1)
 		m.used += w.bytes
 		close(w.ready)
+	}
+}
+
+// arrives notes a message on its way; giveWay is called if others wait after so long.
+func (m *memory) arrives(within time.Duration, giveWay func()) *arrival {
+	a := &arrival{until: time.Now().Add(within), giveWay: giveWay}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.slow = append(m.slow, a)
+	return a
+}
+
+// arrived notes that a message is there, or never will be, and reports whether it had to give way.
+func (m *memory) arrived(a *arrival) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.Index(m.slow, a); i >= 0 {
+		m.slow = slices.Delete(m.slow, i, i+1)
+	}
+	return a.given
+}
+
+// hurry has the message give way that has had the most time, if its time is over.
+func (m *memory) hurry() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.slow) > 0 && time.Now().After(m.slow[0].until) {
+		a := m.slow[0]
+		m.slow = m.slow[1:]
+		a.given = true
+		a.giveWay()
 	}
 }
 
@@ -189,8 +235,12 @@ func errMemory(err error) *pgwire.Error {
 	case errors.Is(err, errCanceled):
 		return failure("57014", "canceling statement due to user request", "", "")
 	}
+	message := "hubpg holds as many long statements as it may"
+	if errors.Is(err, errMemorySlow) {
+		message = "the statement came too slowly while others waited to be held"
+	}
 	// 53200, out_of_memory: of the class insufficient resources, which drivers and people take for a matter of the moment.
 	// 54000 would say that the statement is at fault.
-	return failure("53200", "hubpg holds as many long statements as it may", "",
+	return failure("53200", message, "",
 		"Repeat the statement in a moment. If this lasts, raise proxy.statement_memory, or send fewer or shorter ones at once.")
 }

@@ -47,6 +47,31 @@ func (c *crm) occupy(n int) net.Conn {
 	return conn
 }
 
+// write has a statement wait for HubSpot until the function returned is called.
+func (c *crm) write(sql string) (leave func()) {
+	c.t.Helper()
+	conn := c.session(nil)
+	hold, entered, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	set := func(hold, entered chan struct{}) {
+		c.writer.mu.Lock()
+		defer c.writer.mu.Unlock()
+		c.writer.hold, c.writer.entered = hold, entered
+	}
+	set(hold, entered)
+	go func() {
+		_, err := conn.PgConn().Exec(c.t.Context(), sql).ReadAll()
+		done <- err
+	}()
+	<-entered
+	set(nil, nil) // for others
+	return func() {
+		close(hold)
+		if err := <-done; err != nil {
+			c.t.Errorf("the statement that was held: %v", err)
+		}
+	}
+}
+
 func (c *crm) heldNothing() {
 	c.t.Helper()
 	eventually(c.t, "no session holds anything", func() bool {
@@ -72,7 +97,7 @@ func TestLongStatementsShareOneBound(t *testing.T) {
 	id := c.contact("bound@example.com")
 	conn, busy := c.session(nil), c.session(nil)
 	exec(t, busy, "create table app.blobs (b bytea)")
-	occupant := c.occupy(200 << 10)
+	leave := c.write(fmt.Sprintf("update contacts set firstname = 'A' where id = %d ", id) + long(200<<10))
 
 	statement := "select 2 " + long(200<<10)
 	simple := func(conn *pgx.Conn, sql string) error {
@@ -138,7 +163,7 @@ func TestLongStatementsShareOneBound(t *testing.T) {
 		t.Errorf("a statement that is longer than the bound: %v", err)
 	}
 
-	occupant.Close()
+	leave()
 	c.heldNothing()
 	if err := simple(conn, statement); err != nil {
 		t.Errorf("once there is room: %v", err)
@@ -200,6 +225,38 @@ func TestALongStatementWaitsForRoom(t *testing.T) {
 	}
 	if err := <-ended; err == nil {
 		t.Error("answered by a proxy that is gone")
+	}
+	c.heldNothing()
+}
+
+// TestASlowStatementGivesWay holds that a client which does not finish its statement cannot keep others from theirs, and can go
+// on itself.
+func TestASlowStatementGivesWay(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, func(cfg *proxy.Config) {
+		cfg.Limits.StatementMemory, cfg.Limits.StatementWait = 1<<20, 10*time.Second
+	})
+	slow, gone := c.occupy(120<<10), c.occupy(120<<10)
+	statement := "select 2 " + long(200<<10)
+	conn := c.session(nil)
+	if _, err := conn.PgConn().Exec(deadline(t), statement).ReadAll(); err != nil {
+		t.Errorf("beside those that are slow: %v", err)
+	}
+	gone.Close()
+	c.heldNothing()
+	// What is left of it is skipped.
+	if _, err := slow.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	r := pgwire.NewReader(slow, 64<<10)
+	if _, message, err := r.Read(); err != nil || message[0] != 'E' || pgwire.ParseError(message).Code != "53200" {
+		t.Errorf("the slow one: %q, %v", message, err)
+	}
+	if _, message, err := r.Read(); err != nil || string(message) != "Z\x00\x00\x00\x05I" {
+		t.Errorf("after its error: %q, %v", message, err)
+	}
+	if err := exchange(slow, pgwire.AppendQuery(nil, "select 1 "+long(150<<10))); err != nil {
+		t.Errorf("its next: %v", err)
 	}
 	c.heldNothing()
 }

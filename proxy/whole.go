@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"time"
 
 	"hubpg/internal/pgwire"
 )
@@ -45,7 +47,34 @@ func (t *takeover) takeWhole(h pgwire.Header) error {
 		t.client.Shrink()
 		t.whole.release()
 	}()
+	if err := t.arrive(h); errors.Is(err, errMemorySlow) {
+		if gone := t.client.Skip(t.whole.release); gone != nil {
+			return gone
+		}
+		return t.declined(h.Type == 'Q', err)
+	} else if err != nil {
+		return err
+	}
 	return t.take()
+}
+
+// arrive reads a message to its end. When others wait for memory, it gives way before they give up.
+func (t *takeover) arrive(h pgwire.Header) error {
+	s, client := t.session.server, t.session.client
+	a := s.memory.arrives(s.config.Limits.StatementWait/2, func() {
+		_ = client.SetReadDeadline(time.Now()) // a connection on which this fails is about to end
+	})
+	_, err := t.client.Head(h.Size)
+	if !s.memory.arrived(a) {
+		return err
+	}
+	if cleared := client.SetReadDeadline(time.Time{}); cleared != nil {
+		return cleared
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errMemorySlow
+	}
+	return err
 }
 
 // hold takes memory, waiting for it if it must. Everything asked before is answered by then, so that a cancel of the client can
@@ -70,7 +99,7 @@ func (t *takeover) hold(what *holding, bytes int64, query bool) error {
 
 // declined fails a message of the client, which was read and not passed on, for want of memory.
 func (t *takeover) declined(query bool, cause error) error {
-	if !errors.Is(cause, errMemoryFull) && !errors.Is(cause, errMemoryBeyond) && !errors.Is(cause, errCanceled) {
+	if !errors.Is(cause, errMemoryFull) && !errors.Is(cause, errMemorySlow) && !errors.Is(cause, errMemoryBeyond) && !errors.Is(cause, errCanceled) {
 		return cause // the session ends
 	}
 	if !errors.Is(cause, errCanceled) {

@@ -83,6 +83,35 @@ func (r *Reader) Shrink() {
 	r.buf, r.r = small, 0
 }
 
+// Skip reads over the next message, of which some may have been read already. The memory that holds it is given up first:
+// then before is called.
+func (r *Reader) Skip(before func()) error {
+	h, err := r.Peek()
+	if err != nil {
+		return err
+	}
+	left := h.Size
+	if have := r.w - r.r; have < h.Size {
+		left -= have
+		r.r, r.w = 0, 0
+		if len(r.buf) > readerBuffer {
+			r.buf = make([]byte, readerBuffer)
+		}
+	}
+	before()
+	for left > 0 {
+		if r.r == r.w {
+			if err := r.fill(1); err != nil {
+				return err
+			}
+		}
+		n := min(left, r.w-r.r)
+		r.r += n
+		left -= n
+	}
+	return nil
+}
+
 // Forward copies the next message, of any size up to [MaxMessage], to dst without holding it.
 func (r *Reader) Forward(dst io.Writer) (Header, error) {
 	h, err := r.Peek()

@@ -72,6 +72,32 @@ func TestReaderGivesALargeBufferUp(t *testing.T) {
 	}
 }
 
+func TestReaderSkipsWhatHasPartlyCome(t *testing.T) {
+	t.Parallel()
+	big := pgwire.AppendMessage(nil, 'Q', bytes.Repeat([]byte("x"), 1<<20))
+	in := append(slices.Clone(big), pgwire.AppendReady(nil, 'T')...)
+	for _, cut := range []int{0, 10, 5000, len(big) - 1, len(big)} {
+		stopped := errors.New("stopped")
+		src := io.MultiReader(bytes.NewReader(in[:cut]), iotest.ErrReader(stopped))
+		r := pgwire.NewReader(readerFunc(func(b []byte) (int, error) { return src.Read(b) }), 2<<20)
+		if _, err := r.Head(len(big)); cut < len(big) && !errors.Is(err, stopped) {
+			t.Fatalf("%d bytes: head: %v", cut, err)
+		}
+		src = bytes.NewReader(in[cut:])
+		told := 0
+		if err := r.Skip(func() { told++ }); err != nil || told != 1 {
+			t.Fatalf("%d bytes: skip: %v, told %d times", cut, err, told)
+		}
+		if _, m, err := r.Read(); err != nil || string(m) != "Z\x00\x00\x00\x05T" {
+			t.Fatalf("%d bytes: then %q, %v", cut, m, err)
+		}
+	}
+}
+
+type readerFunc func(b []byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
 func TestAnErrorIsShortenedToOneThatCanBeRead(t *testing.T) {
 	t.Parallel()
 	e := pgwire.Error{Severity: "ERROR", Code: "22P02", Message: "of " + strings.Repeat("é", 100), Detail: "more"}
