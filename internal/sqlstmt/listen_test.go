@@ -89,7 +89,8 @@ func TestMayListenNeverMissesALISTEN(t *testing.T) {
 }
 
 func FuzzListens(f *testing.F) {
-	for _, seed := range []string{`LISTEN "a"`, "listen a; unlisten *", "/* listen */ select 1;;listen x", "listen \"\xff\"", "unlisten a -- x",
+	for _, seed := range []string{
+		`LISTEN "a"`, "listen a; unlisten *", "/* listen */ select 1;;listen x", "listen \"\xff\"", "unlisten a -- x",
 		"listen " + strings.Repeat("é", 40), `listen U&"` + strings.Repeat(`!+01F600`, 16) + `" /* */ uescape '!'`, `listen "` + strings.Repeat(`""`, 64) + `"`,
 	} {
 		f.Add(seed)
