@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
@@ -25,16 +26,17 @@ import (
 
 // flock is many clients that only listen, small enough for ten thousand of them in one process.
 type flock struct {
-	t       testing.TB
-	address string
-	role    string
-	db      string
-	birds   []net.Conn
-	wg      sync.WaitGroup
-	last    []atomic.Int64 // newest change heard, by client
-	timed   bool           // somebody wants to know when
-	latest  sync.Map       // int64 → *atomic.Int64: when a change has reached one more
-	failed  atomic.Pointer[error]
+	t         testing.TB
+	address   string
+	role      string
+	db        string
+	birds     []net.Conn
+	wg        sync.WaitGroup
+	last      []atomic.Int64 // newest change heard, by client
+	latecomer atomic.Int64   // when the last of them was let in
+	timed     bool           // somebody wants to know when
+	latest    sync.Map       // int64 → *atomic.Int64: when a change has reached one more
+	failed    atomic.Pointer[error]
 }
 
 // newFlock makes a role that Postgres lets in a few times at once: whoever holds more backends is refused.
@@ -61,6 +63,7 @@ func (f *flock) leave() {
 func (f *flock) settle(n, atOnce int, sql string, after int64) {
 	f.t.Helper()
 	f.birds, f.last = make([]net.Conn, n), make([]atomic.Int64, n)
+	f.latecomer.Store(time.Now().UnixNano())
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range atOnce {
@@ -92,9 +95,14 @@ func (f *flock) check() {
 	}
 }
 
-// enlist logs a client in, as soon as Postgres has room, and has it LISTEN.
+// enlist logs a client in, as soon as Postgres has room, and has it LISTEN. It gives up when nobody was let in for long.
+//
+// Postgres counts those that are just being refused against the limit too, until they have ended: several that ask at the
+// same time can keep each other out although there is room, and on a busy machine go on doing so. So each waits for longer,
+// and differently long, the more often it was refused.
 func (f *flock) enlist(sql string) (net.Conn, error) {
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	const longest = time.Second
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, longest) {
 		conn, err := net.Dial("tcp", f.address)
 		if err != nil {
 			return nil, err
@@ -103,12 +111,14 @@ func (f *flock) enlist(sql string) (net.Conn, error) {
 			err = exchange(conn, pgwire.AppendQuery(nil, sql))
 		}
 		if err == nil {
+			f.latecomer.Store(time.Now().UnixNano())
 			return conn, nil
 		}
 		conn.Close()
-		if !errors.Is(err, errNoRoom) || time.Now().After(end) {
+		if !errors.Is(err, errNoRoom) || time.Since(time.Unix(0, f.latecomer.Load())) > patience {
 			return nil, err
 		}
+		time.Sleep(pause/2 + rand.N(pause))
 	}
 }
 
