@@ -30,6 +30,7 @@ type flock struct {
 	address   string
 	role      string
 	db        string
+	admin     string // the database's address for a superuser
 	birds     []net.Conn
 	wg        sync.WaitGroup
 	last      []atomic.Int64 // newest change heard, by client
@@ -44,7 +45,7 @@ func newFlock(t testing.TB, db *pgtest.DB, address string, backends int) *flock 
 	t.Helper()
 	role := guest(t, db)
 	exec(t, db.AdminConn(t), fmt.Sprintf("alter role %s connection limit %d", role, backends))
-	f := &flock{t: t, address: address, role: role, db: db.Name}
+	f := &flock{t: t, address: address, role: role, db: db.Name, admin: db.AdminURL}
 	t.Cleanup(f.leave)
 	return f
 }
@@ -115,11 +116,32 @@ func (f *flock) enlist(sql string) (net.Conn, error) {
 			return conn, nil
 		}
 		conn.Close()
-		if !errors.Is(err, errNoRoom) || time.Since(time.Unix(0, f.latecomer.Load())) > patience {
+		if !errors.Is(err, errNoRoom) {
 			return nil, err
+		}
+		if time.Since(time.Unix(0, f.latecomer.Load())) > patience {
+			return nil, fmt.Errorf("%w; Postgres has %s", err, f.crowd())
 		}
 		time.Sleep(pause/2 + rand.N(pause))
 	}
+}
+
+// crowd says who is connected to Postgres.
+func (f *flock) crowd() (who string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, f.admin)
+	if err != nil {
+		return err.Error()
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, `
+select coalesce(string_agg(format('%s of %s, %s', n, usename, state), '; '), 'nobody')
+from (select usename, state, count(*) n from pg_stat_activity where backend_type = 'client backend' group by 1, 2) s`).Scan(&who)
+	if err != nil {
+		return err.Error()
+	}
+	return who
 }
 
 var errNoRoom = errors.New("no room")
