@@ -120,7 +120,13 @@ func (s *settlement) results(out *recordsBody) {
 			byTrace[in.Trace] = i
 		}
 	}
+	seen := make(map[int64]bool, len(out.records))
 	for k := range out.records {
+		id := out.records[k].ID
+		if seen[id] && s.w.keyProperty == "" { // one record answers one input; two keys may be of one record
+			continue
+		}
+		seen[id] = true
 		i, ok := byTrace[out.extras[k].trace]
 		if ok && s.open[i] {
 			s.done(i, out.records[k], out.extras[k].isNew)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,6 +43,40 @@ type account struct {
 	tables  map[string]*catalog.Table
 	pair    *catalog.Pair                       // contacts with companies
 	arrives atomic.Pointer[func(*http.Request)] // called before HubSpot looks at a request
+	bends   atomic.Pointer[bend]                // changes what HubSpot answers
+}
+
+// bend changes the answer to the calls of one path.
+type bend struct {
+	path  string
+	with  func(body map[string]any)
+	calls atomic.Int64 // so many, then no more
+}
+
+// bend has the next calls of a path answered otherwise than HubSpot does.
+func (a *account) bend(path string, calls int64, with func(body map[string]any)) {
+	b := &bend{path: path, with: with}
+	b.calls.Store(calls)
+	a.bends.Store(b)
+}
+
+// serve has a request carried out and its answer bent.
+func (b *bend) serve(hub http.Handler, w http.ResponseWriter, r *http.Request) {
+	r.Header.Set("Accept-Encoding", "identity")
+	said := httptest.NewRecorder()
+	hub.ServeHTTP(said, r)
+	var body map[string]any
+	_ = json.Unmarshal(said.Body.Bytes(), &body) // what is not JSON stays as it is
+	if body != nil {
+		b.with(body)
+		text, _ := json.Marshal(body) // it was JSON before
+		said.Body.Reset()
+		_, _ = said.Body.Write(text)
+	}
+	maps.Copy(w.Header(), said.Header())
+	w.Header().Del("Content-Length")
+	w.WriteHeader(said.Code)
+	_, _ = w.Write(said.Body.Bytes()) // a client that has gone reads nothing
 }
 
 func newAccount(t testing.TB) *account {
@@ -61,6 +97,10 @@ func newAccountOf(t testing.TB, cfg mirror.MapperConfig, hub sandbox.Config) *ac
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if arrives := a.arrives.Load(); arrives != nil {
 			(*arrives)(r)
+		}
+		if b := a.bends.Load(); b != nil && strings.HasSuffix(r.URL.Path, b.path) && b.calls.Add(-1) >= 0 {
+			b.serve(a.hub, w, r)
+			return
 		}
 		a.hub.ServeHTTP(w, r)
 	}))

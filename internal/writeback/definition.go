@@ -101,6 +101,22 @@ func newDefinition(t *catalog.Table, properties []hubapi.Property, at time.Time)
 	return d
 }
 
+// doubt forgets the definition of a table when HubSpot has refused a value that the definition allows: it has changed since.
+func (w *Writer) doubt(batch []*change) {
+	for _, c := range batch {
+		for _, f := range c.flaws {
+			if f.code == "42703" || f.code == "428C9" || f.code == "22P02" || f.code == "23502" {
+				w.mu.Lock()
+				if w.defs[c.table()] == c.def {
+					delete(w.defs, c.table())
+				}
+				w.mu.Unlock()
+				return
+			}
+		}
+	}
+}
+
 // denial is what HubSpot said when the token lacked the right to change a table.
 type denial struct {
 	flaws []*flaw

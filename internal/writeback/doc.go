@@ -28,6 +28,14 @@
 // only reason, the error is [Error.Behind]: whoever asked settles the write and may rehearse the statement again, since by then
 // ON CONFLICT has a row to find. Otherwise [Writer.Run], or the settlement of what was accepted, brings the record.
 //
+// Postgres compares byte by byte, HubSpot takes no notice of letter case: the tables' triggers give a contact's address the
+// lower case that HubSpot keeps it in; of other unique values the error names the record that has one.
+//
+// # Answers that do not fit
+//
+// A row that HubSpot's answer leaves out, gives twice or to a record that cannot be it, is looked up like one whose answer was
+// lost. A record that was merged into another one meanwhile is refused with SQLSTATE HS002, and both are read again.
+//
 // # What lands late
 //
 // HubSpot may carry out a request whose connection has ended. So reading that shows no effect proves nothing yet: nobody is

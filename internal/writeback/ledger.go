@@ -47,7 +47,7 @@ type lookup struct {
 
 // outcome is the element of hubpg.writes.outcome that belongs to the intent of the same place.
 type outcome struct {
-	ID     int64    `json:"id,omitempty"` // records
+	ID     int64    `json:"id,omitempty"` // records; another one than the intent's has taken its place
 	Done   bool     `json:"done"`
 	Exists int64    `json:"exists,omitempty"` // the record that has a value already which was to be this one's alone
 	Read   string   `json:"read,omitempty"`   // the table has this version of ID or Exists or a newer one, if the client committed
@@ -127,7 +127,11 @@ func (m *mission) ending(status string) (*ending, error) {
 			touched = true
 			o.Read = stamp(now)
 		}
+		if c.moved != 0 {
+			o.ID, touched = c.moved, true
+		}
 		for _, f := range c.flaws {
+			touched = touched || f.code == CodeGone // the row is there still
 			o.Error = append(o.Error, f.text())
 			if f.correlation != "" {
 				correlations[f.correlation] = true

@@ -46,6 +46,7 @@ type change struct {
 	was, now edge
 
 	done   bool
+	moved  int64         // the record that has taken this one's place in HubSpot meanwhile, 0 if none has
 	record hubapi.Record // what HubSpot has, by the definition's projection
 	whole  bool          // the record was read with all its properties
 	readAt time.Time
@@ -87,6 +88,20 @@ func (c *change) recordID() int64 {
 }
 
 func (c *change) refuse(f *flaw) { c.flaws = append(c.flaws, f) }
+
+// move refuses a change of a record that was merged into another one meanwhile, which the row of neither can show. Both are
+// read again.
+func (c *change) move(to int64, took bool) {
+	c.moved = to
+	f := &flaw{
+		code: CodeGone, message: fmt.Sprintf("record %d was merged into record %d meanwhile", c.id, to),
+		hint: "the tables follow in a moment; look at the record that is left, and repeat the statement for it if need be",
+	}
+	if took {
+		f.message += ", which has taken the change all the same"
+	}
+	c.refuse(f)
+}
 
 // plan is a statement's changes in the order in which they are sent.
 type plan struct {

@@ -161,6 +161,10 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 		for i, c := range batch {
 			r := &results.Results[i]
 			switch {
+			case r.Err == nil && c.op == opUpdate && r.Record.ID != c.id:
+				c.move(r.Record.ID, true)
+			case r.Err == nil && c.op == opInsert && !c.made(&r.Record, began):
+				lost = append(lost, c)
 			case r.Err == nil:
 				c.done, c.record, c.readAt = true, r.Record, results.SentAt
 				if c.op == opDelete {
@@ -172,6 +176,7 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 				c.flaws = append(c.flaws, flawsOf(r.Err, c.def)...)
 			}
 		}
+		m.w.doubt(batch)
 		m.meet(ctx, batch)
 	case isA[*hubapi.SplitError](err) && len(batch) > 1:
 		half := len(batch) / 2
@@ -260,7 +265,11 @@ func (m *mission) find(ctx context.Context, lost []*change, began time.Time, cau
 	}
 	for _, c := range lost {
 		r, here := records[c.id]
+		to := found.Moved[c.id]
+		survivor, merged := records[to]
 		switch {
+		case merged:
+			c.move(to, c.op == opUpdate && c.matches(&survivor))
 		case c.op == opDelete && slices.Contains(found.Missing, c.id):
 			c.done, c.readAt = true, found.ReadAt
 			c.record = hubapi.Record{ID: c.id, Archived: true}
@@ -342,6 +351,22 @@ func unknown(cause, err error) *flaw {
 		message += "; reading: " + err.Error()
 	}
 	return &flaw{code: CodeUnknown, message: message, hint: "look in HubSpot whether the record is there before repeating the statement"}
+}
+
+// made tells whether a record that HubSpot's answer gives to a creation can be what it has made since then: not an older
+// one, nor one with another unique value.
+func (c *change) made(r *hubapi.Record, since time.Time) bool {
+	if !r.CreatedAt.IsZero() && r.CreatedAt.Before(since.Add(-skew)) {
+		return false
+	}
+	for _, col := range c.def.unique {
+		sent := c.properties[col.Property]
+		slot, ok := c.def.whole.Slot(col.Property)
+		if ok && sent != "" && len(r.Values[slot]) > 0 && !col.same(sent, r.Values[slot]) {
+			return false
+		}
+	}
+	return true
 }
 
 // unique returns a unique property of the change and its value, "" if it sets none.

@@ -63,6 +63,7 @@ type scope struct {
 	tables  []string                    // all tables
 	records map[string]map[int64]string // object tables: ids with the version that they should have, "" for any
 	deleted map[string][]deletion
+	merged  map[string][]int64 // records that were merged meanwhile, and those that they were merged into
 	edges   map[string][]int64 // association tables: records of the first table
 	lookups map[string][]sought
 
@@ -122,7 +123,7 @@ type rowQuerier interface {
 
 func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 	s := &scope{
-		records: map[string]map[int64]string{}, deleted: map[string][]deletion{}, edges: map[string][]int64{}, lookups: map[string][]sought{},
+		records: map[string]map[int64]string{}, deleted: map[string][]deletion{}, merged: map[string][]int64{}, edges: map[string][]int64{}, lookups: map[string][]sought{},
 	}
 	created := map[int64]int64{} // by placeholder
 	tables := map[string]bool{}
@@ -157,6 +158,9 @@ func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 		}
 		switch {
 		case id > 0:
+			if in.ID > 0 && id != in.ID {
+				s.merged[in.Table] = append(s.merged[in.Table], in.ID, id)
+			}
 			s.see(in.Table, id, o.Read)
 			if in.Op == opDelete && o.Done {
 				read, err := time.Parse(time.RFC3339Nano, o.Read)
@@ -202,6 +206,11 @@ func (w *Writer) follow(ctx context.Context, s *scope) error {
 			if err := w.refreshRecords(ctx, table, behind); err != nil {
 				return err
 			}
+		}
+	}
+	for table, ids := range s.merged {
+		if err := w.refreshRecords(ctx, table, ids); err != nil {
+			return err
 		}
 	}
 	for table, from := range s.edges {
@@ -295,6 +304,11 @@ func (w *Writer) repair(ctx context.Context, s *scope) error {
 	for table, list := range s.deleted {
 		for _, d := range list {
 			s.add(table, d.id)
+		}
+	}
+	for table, ids := range s.merged {
+		for _, id := range ids {
+			s.add(table, id)
 		}
 	}
 	for table, list := range s.lookups {
