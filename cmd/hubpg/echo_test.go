@@ -1,39 +1,13 @@
 package main
 
-import (
-	"context"
-	"testing"
-
-	"hubpg/internal/sandbox"
-)
+import "testing"
 
 // TestAWritesOwnEchoMakesNoSecondEvent holds that a change made through the proxy stands in the change log once, although
-// HubSpot tells of it by webhook, and the lanes that follow changes, read the last hour again and look for calculated values
+// HubSpot tells of it by webhook and in its journal, and the lanes that follow changes, read the last hour again and look for calculated values
 // all read the record afterwards.
 func TestAWritesOwnEchoMakesNoSecondEvent(t *testing.T) {
 	t.Parallel()
-	s := serve(t, sandbox.Config{}, map[string]string{
-		"HUBPG_HUBSPOT_CLIENT_ID": sandbox.DefaultClientID, "HUBPG_HUBSPOT_CLIENT_SECRET": sandbox.DefaultClientSecret,
-	})
-	proxy, web := s.addresses(t)
-	ready(t, web)
-	if err := s.account.SetWebhookTarget(sandbox.DefaultClientID, web+webhookPath, 10); err != nil {
-		t.Fatal(err)
-	}
-	sub := sandbox.WebhookSubscription{EventType: "contact.propertyChange", PropertyName: "jobtitle", Active: true}
-	if _, err := s.account.Subscribe(sandbox.DefaultClientID, sub); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.account.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	db := connect(t, s.env["HUBPG_DATABASE_URL"])
+	s, proxy, _, db := hear(t)
 	before := text(t, db, "select coalesce(max(seq), 0)::text from hubpg.changes")
 	app := connect(t, proxied(s.env["HUBPG_DATABASE_URL"], proxy))
 	id := s.account.Snapshot("contacts")[0].ID
@@ -41,6 +15,7 @@ func TestAWritesOwnEchoMakesNoSecondEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	written := text(t, db, "select now()::text")
+	changed := text(t, db, "select date_trunc('milliseconds', updated_at)::text from hubspot.contacts where id = $1", id)
 	lanes := []string{"follow", "trailing", "calculated"}
 	const due = `
 with rested as (
@@ -62,6 +37,9 @@ where kind = 'hubpg_lane' and state = 'scheduled' and args ->> 'table' = 'contac
 		}
 		if text(t, db, "select count(*)::text from hubpg.feed_state where feed = 'webhook' and events > 0") != "1" {
 			return "HubSpot has not told of it"
+		}
+		if text(t, db, "select count(*)::text from hubpg.feed_state where feed = 'journal' and last_event_at >= $1::text::timestamptz", changed) != "1" {
+			return "the journal has not been read that far"
 		}
 		if text(t, db, "select count(*)::text from hubpg.news where table_name = 'contacts'") != "0" {
 			return "what HubSpot has told has not been looked at"

@@ -36,13 +36,14 @@ func text(t *testing.T, conn *pgx.Conn, sql string, args ...any) (value string) 
 	return value
 }
 
-// An app's id and secret are all it takes: webhooks are believed, the journal is followed, and both are shown.
-func TestServeHearsWebhooksAndTheJournal(t *testing.T) {
-	t.Parallel()
-	s := serve(t, sandbox.Config{}, map[string]string{
+// hear serves an account that an app's id and secret are given for: HubSpot's webhooks tell of job titles, and its journal
+// is followed.
+func hear(t *testing.T) (s *served, proxy, web string, db *pgx.Conn) {
+	t.Helper()
+	s = serve(t, sandbox.Config{}, map[string]string{
 		"HUBPG_HUBSPOT_CLIENT_ID": sandbox.DefaultClientID, "HUBPG_HUBSPOT_CLIENT_SECRET": sandbox.DefaultClientSecret,
 	})
-	_, web := s.addresses(t)
+	proxy, web = s.addresses(t)
 	ready(t, web)
 	if err := s.account.SetWebhookTarget(sandbox.DefaultClientID, web+webhookPath, 10); err != nil {
 		t.Fatal(err)
@@ -60,13 +61,20 @@ func TestServeHearsWebhooksAndTheJournal(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	db := connect(t, s.env["HUBPG_DATABASE_URL"])
+	db = connect(t, s.env["HUBPG_DATABASE_URL"])
 	eventually(t, func() string {
 		if text(t, db, "select (count(*) > 0)::text from hubpg.feeds where feed = 'journal' and state = 'live'") != "true" {
 			return "the journal is not followed"
 		}
 		return ""
 	})
+	return s, proxy, web, db
+}
+
+// An app's id and secret are all it takes: webhooks are believed, the journal is followed, and both are shown.
+func TestServeHearsWebhooksAndTheJournal(t *testing.T) {
+	t.Parallel()
+	s, _, web, db := hear(t)
 	id := s.account.Snapshot("contacts")[0].ID
 	if err := s.account.Update("contacts", id, map[string]string{"jobtitle": "Head of Tests"}); err != nil {
 		t.Fatal(err)
