@@ -48,6 +48,7 @@ type timed struct {
 	next  http.RoundTripper
 	spent atomic.Int64 // nanoseconds
 	calls atomic.Int64
+	late  atomic.Pointer[func(*http.Request)] // called when HubSpot has carried out a request, before its answer arrives
 }
 
 func (w *timed) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -56,7 +57,14 @@ func (w *timed) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	start := time.Now()
 	defer func() { w.spent.Add(int64(time.Since(start))) }()
-	return w.next.RoundTrip(r)
+	answer, err := w.next.RoundTrip(r)
+	if late := w.late.Load(); late != nil && err == nil {
+		if (*late)(r); r.Context().Err() != nil {
+			_ = answer.Body.Close() // nobody waits for it any more
+			return nil, r.Context().Err()
+		}
+	}
+	return answer, err
 }
 
 // scribe is the writer of the tests: the real one, watched and disturbed.

@@ -2,6 +2,8 @@ package proxy_test
 
 import (
 	"context"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -104,5 +106,72 @@ select (select count(*) from hubpg.writes where settled_at is null), (select cou
 			int32(conn.PgConn().PID())).Scan(&open, &held)
 		return err == nil && open == 0 && held == 0
 	})
+	c.agree("contacts", "firstname")
+}
+
+// TestWhatEndsAStatementDuringTheCallLeavesTheTruth holds that a statement whose time is up, that is cancelled or whose backend
+// dies while HubSpot's answer is on its way tells no lie, and that the table has what HubSpot has taken.
+func TestWhatEndsAStatementDuringTheCallLeavesTheTruth(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	c.runWriter()
+	admin := c.db.AdminConn(t)
+	for name, test := range map[string]struct {
+		sql string
+		end func(conn *pgx.Conn)
+	}{
+		"timeout": {"update contacts set firstname = 'timeout' where id = $1", nil},
+		"cancel":  {"update contacts set firstname = 'cancel' where id = $1", func(conn *pgx.Conn) { _ = conn.PgConn().CancelRequest(deadline(t)) }},
+		"terminate": {"update contacts set firstname = 'terminate' where id = $1", func(conn *pgx.Conn) {
+			exec(t, admin, "select pg_terminate_backend($1, 5000)", int32(conn.PgConn().PID()))
+		}},
+	} {
+		id := c.contact(name + "@example.com")
+		conn := c.session(nil)
+		exec(t, conn, "update contacts set lastname = 'Warm' where id = $1", id)
+		exec(t, conn, "set statement_timeout = "+map[bool]string{true: "'300ms'", false: "0"}[test.end == nil])
+		arrived, release := make(chan struct{}, 10), make(chan struct{})
+		late := func(r *http.Request) {
+			if !strings.HasSuffix(r.URL.Path, "/batch/update") {
+				return
+			}
+			arrived <- struct{}{}
+			select {
+			case <-r.Context().Done():
+			case <-release:
+			}
+		}
+		c.wire.late.Store(&late)
+		done := make(chan error, 1)
+		go func() {
+			_, err := conn.Exec(context.Background(), test.sql, id)
+			done <- err
+		}()
+		<-arrived
+		if test.end != nil {
+			test.end(conn)
+		}
+		if name == "terminate" { // nothing is read from the backend until HubSpot has answered
+			close(release)
+		}
+		err := <-done
+		c.wire.late.Store(nil)
+		if name == "terminate" {
+			if err == nil {
+				t.Errorf("%s: the statement succeeded", name)
+			}
+		} else if err != nil && !isCode(err, "57014") {
+			t.Errorf("%s: %v", name, err)
+		} else if err == nil {
+			if got := value[string](t, conn, "select firstname from contacts where id = $1", id); got != name {
+				t.Errorf("%s: it was told as done, and the table has %q", name, got)
+			}
+		}
+		eventually(t, "the table has what HubSpot took", func() bool {
+			var first string
+			return c.pool.QueryRow(deadline(t), "select firstname from hubspot.contacts where id = $1", id).Scan(&first) == nil && first == name
+		})
+	}
+	c.settledAll()
 	c.agree("contacts", "firstname")
 }
