@@ -27,8 +27,7 @@ type verdict struct {
 }
 
 // admit reports false for a connection that must be closed without a word. Every true needs one release.
-func (a *admission) admit(conn net.Conn) (verdict, bool) {
-	address := networkOf(conn)
+func (a *admission) admit(address netip.Prefix) (verdict, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var v verdict
@@ -49,8 +48,7 @@ func (a *admission) admit(conn net.Conn) (verdict, bool) {
 	return v, true
 }
 
-func (a *admission) release(conn net.Conn, v verdict) {
-	address := networkOf(conn)
+func (a *admission) release(address netip.Prefix, v verdict) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if v.err != nil {

@@ -37,23 +37,23 @@ func TestConnectionsAreCountedByWhatAHostOwns(t *testing.T) {
 	} {
 		a := admission{limits: Limits{Sessions: 10, SessionsPerAddress: 1}, addresses: map[netip.Prefix]int{}}
 		first, second := from(test.first), from(test.second)
-		v, ok := a.admit(first)
+		v, ok := a.admit(networkOf(first))
 		if !ok || v.err != nil {
 			t.Fatalf("%s was refused", test.first)
 		}
-		refused, ok := a.admit(second)
+		refused, ok := a.admit(networkOf(second))
 		if !ok || (refused.err != nil) != test.shared {
 			t.Errorf("%s beside %s: refused %v, want %v", test.second, test.first, refused.err, test.shared)
 		}
-		a.release(second, refused)
-		a.release(first, v)
+		a.release(networkOf(second), refused)
+		a.release(networkOf(first), v)
 		if len(a.addresses) != 0 || a.total != 0 || a.refusing != 0 {
 			t.Errorf("%s and %s have left, and %+v", test.first, test.second, &a.addresses)
 		}
 	}
 	a := admission{limits: Limits{Sessions: 10, SessionsPerAddress: 1}, addresses: map[netip.Prefix]int{}}
 	for range 3 {
-		if v, ok := a.admit(peer{from: &net.UnixAddr{Net: "unix"}}); !ok || v.err != nil {
+		if v, ok := a.admit(networkOf(peer{from: &net.UnixAddr{Net: "unix"}})); !ok || v.err != nil {
 			t.Error("a Unix socket has an address")
 		}
 	}

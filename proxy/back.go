@@ -18,15 +18,25 @@ type back struct {
 // errToClient marks a failure to write to the client.
 var errToClient = errors.New("write to client")
 
-// runBack relays Postgres's messages until it closes the connection, then ends the session.
-func (v *session) runBack(ctx context.Context) {
+// runBack relays Postgres's messages until it closes the connection, then ends the session; or until the event loop
+// carries that, whose it all is from then on.
+func (v *session) runBack(next handed) (aboard bool) {
 	b := v.filter
-	defer v.hangUp()
+	defer func() {
+		if !aboard {
+			v.hangUp()
+		}
+	}()
 	defer v.recover()
-	defer b.unlock()
-	defer close(v.baton.gone)
-	err := v.pumpBack(b)
+	defer func() {
+		if !aboard {
+			close(v.baton.gone)
+			b.unlock()
+		}
+	}()
+	aboard, err := v.pumpBack(b, next)
 	switch {
+	case aboard:
 	case errors.Is(err, errToClient):
 		v.ending(endClient)
 	case v.farewell.Load() && !v.fatal:
@@ -36,6 +46,7 @@ func (v *session) runBack(ctx context.Context) {
 		defer v.out.Unlock()
 		v.finish(errUpstreamLost(), endServer)
 	}
+	return aboard
 }
 
 // unlock gives back what is still locked: after a panic, or where there was nothing to write.

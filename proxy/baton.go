@@ -30,7 +30,7 @@ const (
 )
 
 // handed is what goes with the baton: what was read and not passed on, or the pump that has it, or why there is nothing
-// to go on with. Or the ride at whose end back has its pump again, and front is to be started.
+// to go on with. Or the ride that is to begin.
 type handed struct {
 	rest  []byte
 	pump  *pgwire.Pump
@@ -86,35 +86,34 @@ func (v *session) passBaton(h handed) {
 	}
 }
 
-// pumpBack runs back's pump, handing the baton over whenever it is wanted.
-func (v *session) pumpBack(b *back) error {
-	next := handed{rest: v.serverRest}
-	v.serverRest = nil
+// pumpBack runs back's pump, handing the baton over whenever it is wanted, until that fails or the loop runs it.
+func (v *session) pumpBack(b *back, next handed) (aboard bool, err error) {
 	for {
 		if next.err != nil {
 			next.close()
-			return raised(next.err)
+			return false, raised(next.err)
 		}
 		if next.pump == nil {
 			next.pump, next.gauge = gaugedPump(v.upstream.conn, next.rest, b)
 		} else if err := v.deliverSpilled(); err != nil {
 			next.close()
-			return err
+			return false, err
 		}
 		next.rest = nil
 		if err := v.pumpUntilWanted(&next); err != nil {
-			return err
+			return false, err
 		}
 		v.baton.given <- next // claimBaton waits for it
 		var ok bool
 		if next, ok = <-v.baton.back; !ok { // front has ended without returning it: while parked, or by a panic
 			if v.farewell.Load() {
-				return io.EOF
+				return false, io.EOF
 			}
-			return errToClient
+			return false, errToClient
 		}
 		if next.ride != nil {
-			next = next.ride.await()
+			next.ride.begin()
+			return true, nil
 		}
 	}
 }

@@ -16,11 +16,11 @@ import (
 //
 // front and back each read one connection and write the other, which is right for a stream. For a question and its
 // answer it is mostly waking and parking. So a session that has said little for a few rounds is carried by the event
-// loop: front takes the baton and ends, and the loop moves both pumps, through the same filters, whenever one of the
+// loop: front takes the baton, both end, and the loop moves both pumps, through the same filters, whenever one of the
 // two connections has something. Whatever the loop must not do ends the ride: a statement to take over, a LISTEN, a
 // buffer that was filled, a peer that does not take what it is sent, a lock held by somebody else, an error. Then front
-// and back go on with the very pumps that the loop has moved. A session begins on the loop: there it takes one goroutine,
-// front having ended, and a thousand that are silent take a thousand stacks less.
+// and back are started again, with the very pumps that the loop has moved. A session begins on the loop: there it takes no
+// goroutine, so that one which is silent, as most are most of the time, has no stack.
 
 // A ride of fewer steps than shortRide was not worth it: the next must be earned by twice as many reads, up to
 // mostCalmReads.
@@ -141,18 +141,19 @@ type ride struct {
 	server *pgwire.Pump
 	filter *back
 
+	over func() // what comes after it, on a goroutine of its own
+
 	turn  sync.Mutex // guards below, and the pumps while on
 	on    bool
-	over  chan struct{} // closed when on ends
-	moved int           // steps
+	moved int // steps
 	ended struct{ front, back error }
 }
 
 // errAboard ends front's goroutine while the loop carries the session.
 var errAboard = errors.New("the session is carried by the loop")
 
-// board has the loop carry the session, where it can, and returns errAboard then. Only back's goroutine remains, to wait
-// for the end of that.
+// board has the loop carry the session, where it can, and returns errAboard then. Back's goroutine, which has the session's
+// end to see to, begins the ride and ends as well.
 func (f *front) board() error {
 	back, err := f.claimBaton(wantPump)
 	if err != nil {
@@ -163,7 +164,8 @@ func (f *front) board() error {
 		f.passBaton(back)
 		return nil
 	}
-	r := &ride{front: f, filter: f.filter, conn: back.gauge, server: back.pump, over: make(chan struct{}), on: true}
+	r := &ride{front: f, filter: f.filter, conn: back.gauge, server: back.pump, on: true}
+	r.over = r.end
 	f.riding = true
 	select {
 	case f.baton.back <- handed{ride: r}:
@@ -175,44 +177,40 @@ func (f *front) board() error {
 	}
 }
 
-// await has the loop move the pumps until the ride ends, starts front again, and returns what back goes on with.
-func (r *ride) await() handed {
-	f := r.front
-	f.server.counters.express.Add(1)
-	f.server.counters.rides.Add(1)
-	client, server := f.gauge.Conn, r.conn.Conn
+// begin has the loop move the pumps. The session counts on while no goroutine has it.
+func (r *ride) begin() {
+	r.session.among.Add(1)
+	c := &r.session.server.counters
+	c.express.Add(1)
+	c.rides.Add(1)
 	r.turn.Lock() // a call that moves one must find both attached
-	client.Attach(r.fromClient)
-	server.Attach(r.fromServer)
+	r.gauge.Conn.Attach(r.fromClient)
+	r.conn.Conn.Attach(r.fromServer)
 	r.turn.Unlock()
 	r.fromClient()
 	r.fromServer()
-	var err error
-	select {
-	case <-r.over:
-	case <-client.Closed():
-		err = net.ErrClosed
-	case <-server.Closed():
-		err = net.ErrClosed
-	}
-	r.turn.Lock() // until a call that is under way is done: detached, it could wait
-	r.on = false
-	r.turn.Unlock()
-	client.Detach()
-	server.Detach()
-	f.server.counters.express.Add(-1)
+}
+
+// end starts front and back again.
+func (r *ride) end() {
+	v, f := r.session, r.front
+	defer v.among.Done()
+	r.turn.Lock()   // until the call is done that has found the end
+	r.turn.Unlock() //nolint:staticcheck // nothing is to be done, but after it
+	r.gauge.Conn.Detach()
+	r.conn.Conn.Detach()
+	v.server.counters.express.Add(-1)
 	f.riding, f.calm = false, 0
 	if r.moved < shortRide {
-		f.price = min(2*max(f.price, f.server.config.ExpressAfter), mostCalmReads)
+		f.price = min(2*max(f.price, v.server.config.ExpressAfter), mostCalmReads)
 	} else {
 		f.price = 0
 	}
-	if r.ended.front == nil {
-		r.ended.front = err
-	}
 	f.ridden = r
-	f.start()
-	return handed{pump: r.server, gauge: r.conn, err: r.ended.back}
+	v.live(func() bool {
+		f.start()
+		return v.runBack(handed{pump: r.server, gauge: r.conn, err: r.ended.back})
+	})
 }
 
 // land returns what front has to see to after a ride: nil for nothing.
@@ -289,7 +287,7 @@ func (r *ride) fromServer() {
 func (r *ride) leave() {
 	if r.on {
 		r.on = false
-		close(r.over)
+		go r.over() // ends with the session, or when that is carried again
 	}
 }
 

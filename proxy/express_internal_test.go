@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAPanicOnTheLoopIsRaisedInItsSession(t *testing.T) {
@@ -12,11 +13,12 @@ func TestAPanicOnTheLoopIsRaisedInItsSession(t *testing.T) {
 		"of back":  func(e *ride) error { e.fromServer(); return e.ended.back },
 	} {
 		v := &session{}
-		e := &ride{front: &front{session: v}, filter: &back{session: v}, on: true, over: make(chan struct{})}
+		over := make(chan struct{})
+		e := &ride{front: &front{session: v}, filter: &back{session: v}, on: true, over: func() { close(over) }}
 		err := move(e) // without a pump
 		select {
-		case <-e.over:
-		default:
+		case <-over:
+		case <-time.After(time.Minute):
 			t.Errorf("%s: the ride goes on", name)
 		}
 		func() {

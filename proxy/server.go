@@ -181,7 +181,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	hub.Go(func() error { return s.serveAside(work) })
 	var sessions sync.WaitGroup
-	serve := func(conn net.Conn) { sessions.Go(func() { s.serve(work, in, conn) }) }
+	serve := func(conn net.Conn) { sessions.Go(func() { s.serve(work, in, &sessions, conn) }) }
 	accepting, accept := errgroup.WithContext(ctx)
 	for _, l := range s.listeners {
 		accepting.Go(func() error { return s.accept(accept, l, serve) })
@@ -228,19 +228,18 @@ func (s *Server) accept(ctx context.Context, l net.Listener, serve func(net.Conn
 	}
 }
 
-// serve takes one connection from its first byte to its end.
-func (s *Server) serve(work context.Context, in *entrance, conn net.Conn) {
-	defer conn.Close()
-	refused, ok := s.admission.admit(conn)
+// serve takes one connection from its first byte to its end, or until it needs no goroutine.
+func (s *Server) serve(work context.Context, in *entrance, sessions *sync.WaitGroup, conn net.Conn) {
+	network := networkOf(conn)
+	refused, ok := s.admission.admit(network)
 	if !ok {
 		s.counters.refused[refusedSessions].Add(1)
+		conn.Close()
 		return
 	}
-	defer s.admission.release(conn, refused)
 	tune(conn)
-	v := &session{server: s, client: conn, log: s.config.Logger}
-	defer v.recover()
-	v.serve(work, in, refused)
+	v := &session{server: s, client: conn, network: network, refused: refused, among: sessions, log: s.config.Logger}
+	v.live(func() bool { return v.serve(work, in) })
 }
 
 // tune sets what both legs of a session want of TCP. Go sets TCP_NODELAY by itself.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -18,11 +19,16 @@ import (
 // session is one client and the backend that serves it, from the first byte to the last.
 //
 // Two goroutines relay it: front carries the client's messages to Postgres, back carries Postgres's to the client. A
-// third, only while the session listens, rings the client when it is idle. They meet in two places: ledger, what has
+// third, only while the session listens, rings the client when it is idle. While the event loop carries it, it has none. They meet in two places: ledger, what has
 // been asked and answered so far, under mu; and the client's socket, under out. Locks are taken in the order out, mu.
 type session struct {
 	server *Server
 	log    *slog.Logger
+
+	network netip.Prefix    // that the client is counted for
+	refused verdict         // of the admission
+	among   *sync.WaitGroup // that it counts in until it is over
+	begun   bool            // it counts as a session
 
 	client   net.Conn
 	secure   bool             // client is a TLS connection
@@ -72,22 +78,53 @@ type session struct {
 	workers  sync.WaitGroup                          // front, and the listener's
 }
 
-// serve takes the connection through start-up, login and relay. The first two have deep stacks, which stay large, and the
-// third is for most clients a long silence: so it has not their stack.
-func (v *session) serve(work context.Context, in *entrance, refused verdict) {
-	v.deadline = time.Now().Add(v.server.config.Limits.LoginTimeout)
-	if v.client.SetDeadline(v.deadline) != nil || !v.apart(func() bool { return v.welcomed(in.greet, refused) }) {
+// live has the calling goroutine take the session through a part of its life. The session is over at its end, unless it is
+// aboard: then it goes on without a goroutine, and nothing of it may be touched any more.
+func (v *session) live(part func() (aboard bool)) {
+	aboard := false
+	defer func() {
+		if !aboard {
+			v.bury()
+		}
+	}()
+	defer v.recover()
+	aboard = part()
+}
+
+// bury undoes what the session has done, as far as it came.
+func (v *session) bury() {
+	defer func() { v.client.Close() }()
+	defer v.server.admission.release(v.network, v.refused)
+	if !v.begun {
 		return
 	}
-	c := &v.server.counters
-	c.sessions.Add(1)
-	defer c.sessions.Add(-1)
-	c.sessionsTotal.Add(1)
+	defer v.server.counters.sessions.Add(-1)
 	defer v.close()
 	defer v.recover()
-	if v.apart(func() bool { return v.authenticated(in.login) }) {
-		v.relay(work)
+	if v.filter == nil { // it was never relayed
+		return
 	}
+	if v.pen != nil {
+		defer v.pen.end(v.filter.ctx)
+	}
+	defer v.server.remove(v)
+	defer v.workers.Wait()
+	if v.listener != nil {
+		defer v.listener.close()
+	}
+}
+
+// serve takes the connection through start-up, login and relay. The first two have deep stacks, which stay large: so the
+// third has not their stack.
+func (v *session) serve(work context.Context, in *entrance) (aboard bool) {
+	v.deadline = time.Now().Add(v.server.config.Limits.LoginTimeout)
+	if v.client.SetDeadline(v.deadline) != nil || !v.apart(func() bool { return v.welcomed(in.greet) }) {
+		return false
+	}
+	v.begun = true
+	v.server.counters.sessions.Add(1)
+	v.server.counters.sessionsTotal.Add(1)
+	return v.apart(func() bool { return v.authenticated(in.login) }) && v.relay(work)
 }
 
 // apart runs f on a stack that is given back at its end.
@@ -109,12 +146,12 @@ func (v *session) hushed(ctx context.Context) (stop func() bool) {
 }
 
 // welcomed is greeted within the time for that.
-func (v *session) welcomed(ctx context.Context, refused verdict) bool {
+func (v *session) welcomed(ctx context.Context) bool {
 	stop := v.hushed(ctx)
 	defer stop()
 	within, cancel := context.WithDeadline(ctx, v.deadline)
 	defer cancel()
-	if !v.greeted(within, refused) {
+	if !v.greeted(within) {
 		return false
 	}
 	if !stop() {
@@ -143,7 +180,7 @@ func (v *session) authenticated(ctx context.Context) bool {
 }
 
 // greeted handles everything before a session begins and reports whether one should.
-func (v *session) greeted(ctx context.Context, refused verdict) bool {
+func (v *session) greeted(ctx context.Context) bool {
 	s := v.server
 	g, err := s.greet(ctx, v.client)
 	v.client, v.secure, v.shown, v.startup = g.conn, g.secure, g.shown, g.startup
@@ -161,8 +198,8 @@ func (v *session) greeted(ctx context.Context, refused verdict) bool {
 		if err := s.cancel(ctx, g.startup); err != nil {
 			v.log.Warn("cancel request was not forwarded", "error", err)
 		}
-	case refused.err != nil:
-		v.refuse(refused.err, refused.reason)
+	case v.refused.err != nil:
+		v.refuse(v.refused.err, v.refused.reason)
 	case s.config.TLS.Required && !g.secure && !isUnix(v.client):
 		v.refuse(errTLSRequired(), refusedTLS)
 	case s.config.TLS.ClientCAFile != "" && !hasCertificate(v.client) && !isUnix(v.client):
@@ -200,8 +237,8 @@ func (v *session) loginFailed(ctx context.Context, err error) {
 	}
 }
 
-// relay carries messages until both sides are done.
-func (v *session) relay(ctx context.Context) {
+// relay carries messages until both sides are done or the event loop carries them.
+func (v *session) relay(ctx context.Context) (aboard bool) {
 	v.boundary, v.idle = true, true
 	v.ledger.ready = 'I'
 	v.began = time.Now()
@@ -209,19 +246,15 @@ func (v *session) relay(ctx context.Context) {
 		v.listener = newListener(v)
 	}
 	if v.pen = v.server.newPen(v); v.pen != nil {
-		defer v.pen.end(ctx)
 		v.vigil = newVigil(v)
 	}
 	v.baton, v.filter = newBaton(), &back{session: v, ctx: ctx}
 	v.mount()
 	v.server.add(v)
-	defer v.server.remove(v)
-	defer v.workers.Wait()
-	if v.listener != nil {
-		defer v.listener.close()
-	}
 	newFront(ctx, v).start()
-	v.runBack(ctx)
+	rest := v.serverRest
+	v.serverRest = nil
+	return v.runBack(handed{rest: rest})
 }
 
 // hold keeps the backend this session's until letGo; false if the session is over.

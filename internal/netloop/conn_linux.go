@@ -37,7 +37,8 @@ type Conn struct {
 // Attach has f called by the loop whenever there may be something to read, or the peer has ended. From now on Read
 // and Write do not wait: Read returns [ErrAgain], and Write keeps what cannot be sent yet, without bound: whoever
 // writes stops when Spilled says so. What arrived before Attach is not reported: call f once. f must not wait, and must
-// read until a read does not fill its buffer or, once the connection has Ended, until a read fails.
+// read until a read does not fill its buffer or, once the connection has Ended, until a read fails. Close calls it once more,
+// on a goroutine of its own.
 func (c *Conn) Attach(f func()) { c.handler.Store(&f) }
 
 // Detach ends what Attach began. A call of the handler that is under way may still go on.
@@ -55,9 +56,6 @@ func (c *Conn) Spilled() bool {
 
 // Ended reports whether the peer has sent all that it will send. There may be more to read, but no more news of it.
 func (c *Conn) Ended() bool { return c.ended.Load() }
-
-// Closed is closed by Close.
-func (c *Conn) Closed() <-chan struct{} { return c.closed }
 
 // happened is called by the loop with what epoll has reported.
 func (c *Conn) happened(events uint32) {
@@ -250,6 +248,9 @@ func (c *Conn) Close() error {
 	close(c.closed)
 	signal(c.readable)
 	signal(c.writable)
+	if f := c.handler.Load(); f != nil {
+		go (*f)()
+	}
 	c.readBy.set(time.Time{})
 	c.writeBy.set(time.Time{})
 	if err != nil {

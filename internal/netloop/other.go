@@ -49,5 +49,3 @@ func (c *Conn) Spilled() bool { return false }
 // Ended is false.
 func (c *Conn) Ended() bool { return false }
 
-// Closed is never closed.
-func (c *Conn) Closed() <-chan struct{} { return nil }
