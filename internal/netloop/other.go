@@ -48,4 +48,3 @@ func (c *Conn) Spilled() bool { return false }
 
 // Ended is false.
 func (c *Conn) Ended() bool { return false }
-
