@@ -14,8 +14,9 @@ import (
 	"hubpg/migrations"
 )
 
-// held is how much more memory a proxy may have come to while something passed through it that is many times as large.
-const held = 8 << 20
+// held is how much more memory a proxy may have come to while something passed through it that is many times as large. The race
+// detector keeps four bytes beside each that a program has touched, and the memory is measured from outside.
+const held = 8 << 20 * shadow
 
 // A value is passed on as it comes, in both directions, and waits where its reader does not read. Only statements of up to
 // 64 MiB are looked at whole.
