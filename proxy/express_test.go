@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"hubpg/internal/pgtest"
 	"hubpg/internal/pgwire"
+	"hubpg/migrations"
 	"hubpg/proxy"
 
 	"github.com/jackc/pgx/v5"
@@ -214,4 +217,41 @@ func TestACarriedClientThatDoesNotReadHoldsUpNobody(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestASilentSessionHasNoGoroutine: whatever it has done before, a session that the loop carries takes none, and its end leaves
+// none.
+func TestASilentSessionHasNoGoroutine(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Migrated(t, migrations.Up)
+	p := newLonely(t, db)
+	u, err := url.Parse(db.URL)
+	if err != nil {
+		t.Fatalf("parse: %v", err)
+	}
+	u.Host = p.address
+	before := p.report().Goroutines
+	const sessions, others = 40, 10 // others come and go with what the proxy does by itself
+	var conns []*pgx.Conn
+	for n := range sessions {
+		conn := open(t, u.String(), nil)
+		for range n % 3 {
+			value[int](t, conn, "select 1")
+		}
+		conns = append(conns, conn)
+	}
+	eventually(t, "the loop carries all", func() bool { return p.report().Express == sessions })
+	eventually(t, "they have no goroutines", func() bool { return p.report().Goroutines < before+others })
+	for n, conn := range conns {
+		if n%2 == 0 {
+			conn.Close(deadline(t))
+		}
+	}
+	eventually(t, "half of them are over", func() bool { return p.report().Sessions == sessions/2 })
+	for n, conn := range conns {
+		if n%2 == 1 && value[int](t, conn, "select 2") != 2 {
+			t.Error("not 2")
+		}
+	}
+	eventually(t, "the others have no goroutines again", func() bool { return p.report().Goroutines < before+others })
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	osexec "os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +39,7 @@ const (
 type report struct {
 	proxy.Stats
 	Resident, Peak int64 // bytes
+	Goroutines     int
 }
 
 // serveAlone is the life of a proxy alone; its result is the exit status.
@@ -78,7 +80,7 @@ func serveAlone(address string) int {
 	fmt.Println(server.Addr())
 	go func() { // ends the process
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-			r := report{Stats: server.Stats(), Resident: processStatus("VmRSS:"), Peak: processStatus("VmHWM:")}
+			r := report{Stats: server.Stats(), Resident: processStatus("VmRSS:"), Peak: processStatus("VmHWM:"), Goroutines: runtime.NumGoroutine()}
 			_ = json.NewEncoder(os.Stdout).Encode(r) // to a parent that may have gone
 		}
 		cancel()

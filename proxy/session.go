@@ -19,8 +19,9 @@ import (
 // session is one client and the backend that serves it, from the first byte to the last.
 //
 // Two goroutines relay it: front carries the client's messages to Postgres, back carries Postgres's to the client. A
-// third, only while the session listens, rings the client when it is idle. While the event loop carries it, it has none. They meet in two places: ledger, what has
-// been asked and answered so far, under mu; and the client's socket, under out. Locks are taken in the order out, mu.
+// third, only while the session listens, rings the client when it is idle. While the event loop carries it, it has none.
+// They meet in two places: ledger, what has been asked and answered so far, under mu; and the client's socket, under out.
+// Locks are taken in the order out, mu.
 type session struct {
 	server *Server
 	log    *slog.Logger

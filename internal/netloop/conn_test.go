@@ -403,3 +403,32 @@ func TestADeadlineThatIsMovedReachesWhoWaits(t *testing.T) {
 		t.Fatalf("read ended with %v", err)
 	}
 }
+
+// TestCloseCallsTheHandler: who owns an attached connection hears of its end from whoever closes it, even from the handler
+// itself, and finds it closed.
+func TestCloseCallsTheHandler(t *testing.T) {
+	t.Parallel()
+	l := running(t)
+	a, b := pair(t, "tcp")
+	defer b.Close()
+	c, err := l.Adopt(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan error, 10)
+	c.Attach(func() {
+		_, _, err := c.TryRead(make([]byte, 10))
+		heard <- err
+	})
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-heard:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the handler found %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the handler was not called")
+	}
+}
