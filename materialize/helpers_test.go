@@ -25,6 +25,16 @@ func (w *world) count(sql string, args ...any) (n int64) {
 	return n
 }
 
+// lanes are those of a table that have not ended, with what River has them as.
+func (w *world) lanes(table string) (list string) {
+	w.t.Helper()
+	w.must(w.pool.QueryRow(w.t.Context(), `
+select coalesce(string_agg(concat_ws(' ', args ->> 'lane', state, attempted_at, scheduled_at, errors[cardinality(errors)] ->> 'error'), ', ' order by id), '')
+from hubpg.river_job
+where args ->> 'table' = $1 and state <> 'completed'`, table).Scan(&list))
+	return list
+}
+
 // config2 is cfg for another process: with a pool of its own.
 func (w *world) config2(cfg materialize.Config) materialize.Config {
 	cfg.Pool = w.newPool()

@@ -2,10 +2,12 @@ package materialize_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -35,7 +37,20 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	sideBySide()
 	goleak.VerifyTestMain(pgtest.Wrap(m))
+}
+
+// sideBySide has more tests at a time than there are processors, unless the command says how many: most of them wait most of the
+// time, for pauses that are part of what they hold, and go test ends a package after ten minutes.
+func sideBySide() {
+	const atOnce = "6"
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said && runtime.GOMAXPROCS(0) < 6 {
+		_ = flag.Set("test.parallel", atOnce) // a flag of the testing package's own
+	}
 }
 
 func childLogger() *slog.Logger {

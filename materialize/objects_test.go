@@ -31,8 +31,8 @@ func TestATableThatIsNotWantedAnyMoreIsLeftAndComesBack(t *testing.T) {
 			if s := w.status(table); s.Phase != "gone" || s.Hint == "" {
 				return fmt.Sprintf("%s are %q (%s)", table, s.Phase, s.Hint)
 			}
-			if n := w.count(`select count(*) from hubpg.river_job where args ->> 'table' = $1 and state <> 'completed'`, table); n > 0 {
-				return fmt.Sprintf("%d lanes of %s go on", n, table)
+			if left := w.lanes(table); left != "" {
+				return fmt.Sprintf("lanes of %s go on: %s", table, left)
 			}
 		}
 		return ""
@@ -163,8 +163,8 @@ func TestACustomObjectThatIsRemovedAndMadeAgain(t *testing.T) {
 	for _, table := range []string{"boats", "contacts_boats"} {
 		eventually(t, 30*time.Second, func() string {
 			s := w.status(table)
-			if n := w.count(`select count(*) from hubpg.river_job where args ->> 'table' = $1 and state <> 'completed'`, table); s.Phase != "gone" || s.Hint == "" || n > 0 {
-				return fmt.Sprintf("%s is %q: %s (%s), with %d lanes", table, s.Phase, s.LastError, s.Hint, n)
+			if left := w.lanes(table); s.Phase != "gone" || s.Hint == "" || left != "" {
+				return fmt.Sprintf("%s is %q: %s (%s), with lanes: %s", table, s.Phase, s.LastError, s.Hint, left)
 			}
 			return ""
 		})
@@ -337,9 +337,9 @@ func TestATableThatIsGoneKeepsItsHint(t *testing.T) {
 	w.scrap(boats)
 	w.hub.ClearFaults()
 	eventually(t, 60*time.Second, func() string {
-		n := w.count(`select count(*) from hubpg.river_job where args ->> 'table' = 'boats' and state <> 'completed'`)
-		if s := w.status("boats"); s.Phase != "gone" || n > 0 {
-			return fmt.Sprintf("boats is %q: %s, with %d lanes", s.Phase, s.LastError, n)
+		left := w.lanes("boats")
+		if s := w.status("boats"); s.Phase != "gone" || left != "" {
+			return fmt.Sprintf("boats is %q: %s, with lanes: %s", s.Phase, s.LastError, left)
 		}
 		return ""
 	})
