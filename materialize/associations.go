@@ -160,7 +160,7 @@ func (s *step) askAgain(ctx context.Context, tx pgx.Tx, pair *catalog.Pair, ids 
 		return nil
 	}
 	_, err := tx.Exec(ctx, `
-insert into hubpg.pending_associations (portal_id, table_name, record_id, other_table, since)
+insert into hubpg.pending_pairs (portal_id, table_name, record_id, other_table, since)
 select $1, $2, id, $3, clock_timestamp() + $5::interval
 from unnest($4::bigint[]) as id
 order by id
@@ -228,7 +228,7 @@ select $1, $2, id, clock_timestamp() + case when id = any ($4) then $5::interval
 from unnest($3::bigint[]) as id
 order by id
 on conflict (portal_id, table_name, record_id) do update
-set tries = 0, other_table = '', since = case
+set tries = 0, other_table = '' /* where an earlier version has set it */, since = case
 	when p.since > clock_timestamp() then least(p.since, excluded.since) - interval '1 microsecond'
 	else clock_timestamp()
 end`, s.args.Portal, t.name(), ids, append([]int64{}, plain...), gather)

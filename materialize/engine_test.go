@@ -62,7 +62,7 @@ func TestSecondRunReadsNothingAgain(t *testing.T) {
 	w.awaitCursor("trailing", "ended", 2)
 	w.awaitCursor("archived", "ended", 2)
 	eventually(t, 60*time.Second, func() string {
-		if n := w.count("select count(*) from hubpg.pending_associations"); n > 0 {
+		if n := w.count(pendingRecords); n > 0 {
 			return "associations are pending"
 		}
 		return ""

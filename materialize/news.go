@@ -14,7 +14,7 @@ import (
 	"hubpg/internal/mirror"
 )
 
-// LaneNews is of the account: records that webhooks or the journal have named.
+// LaneNews is of the account: records and associations that webhooks or the journal have named.
 const LaneNews Lane = "news"
 
 // newsPause is the pause between two looks for news.
@@ -28,9 +28,10 @@ const quietNews = 2 * time.Second
 const newsMargin = time.Second
 
 // noteMentions is the beginning of a statement that stores mentions: records to read in hubpg.news, ends of associations
-// in hubpg.pending_associations. Its parameters are the account, the feed, and the mentions as arrays; known are those of
-// types that have a table. A record that is noted already gets a new instant, so that a read under way does not settle it.
-// The news lane looks at once.
+// with records of another table in hubpg.pending_pairs, those of which HubSpot does not say with what in
+// hubpg.pending_associations. Its parameters are the account, the feed, and the mentions as arrays; known are those of
+// types that have a table. What is noted already gets a new instant, so that a read under way does not settle it. The news
+// lane looks at once.
 const noteMentions = `
 with said as (
 	select m.*
@@ -53,21 +54,27 @@ with said as (
 	on conflict (portal_id, table_name, record_id) do update
 	set feed = excluded.feed, gone = n.gone or excluded.gone, since = clock_timestamp()
 ), queued as (
-	insert into hubpg.pending_associations as p (portal_id, table_name, record_id, other_table)
-	select $1::bigint, table_name, record_id, case when min(other_table) = max(other_table) then min(other_table) else '' end
+	insert into hubpg.pending_associations (portal_id, table_name, record_id)
+	select distinct $1::bigint, table_name, record_id
 	from known
-	where links
-	group by table_name, record_id
+	where links and other_table = ''
 	order by table_name, record_id
 	on conflict (portal_id, table_name, record_id) do update
-	set since = clock_timestamp(), tries = 0,
-		other_table = case when p.other_table = excluded.other_table then p.other_table else '' end
+	set since = clock_timestamp(), tries = 0, other_table = ''
+), paired as (
+	insert into hubpg.pending_pairs (portal_id, table_name, record_id, other_table)
+	select $1::bigint, table_name, record_id, other_table
+	from known
+	where links and other_table <> ''
+	order by table_name, record_id, other_table
+	on conflict (portal_id, table_name, record_id, other_table) do update
+	set since = clock_timestamp(), tries = 0
 ), hastened as (
 	update hubpg.river_job
 	set scheduled_at = clock_timestamp()
 	where kind = '` + laneKind + `' and state = 'available' and scheduled_at > clock_timestamp()
 	and args @> jsonb_build_object('portal', $1::bigint, 'lane', '` + string(LaneNews) + `')
-	and exists (select from known where not links)
+	and exists (select from known where not links or other_table <> '')
 )`
 
 // arguments are the first six parameters of a statement that begins with noteMentions.
@@ -93,14 +100,25 @@ type tidings struct {
 	gone  map[int64]bool // HubSpot said that they are gone
 }
 
-// news reads the records that webhooks and the journal have named, those first that have waited longest.
+// news reads the records that webhooks and the journal have named, and their associations, each in the pair of which was told.
+// What has waited longest is read first. Records that have merely changed are the pending lane's: what is read in every
+// pair of a table holds up nothing that is told.
 func (s *step) news(ctx context.Context) (time.Duration, error) {
-	err := s.spread(func(inHand []string) (string, func() error, error) {
+	err := s.spread(newsPause, func(inHand []string) (string, func() error, error) {
 		n, err := s.tidings(ctx, inHand)
-		if err != nil || len(n.ids) == 0 {
+		if err != nil {
 			return "", nil, err
 		}
-		return n.table, func() error { return s.hearOrPostpone(ctx, n) }, nil
+		c, err := s.duePairs(ctx, inHand)
+		switch {
+		case err != nil:
+			return "", nil, err
+		case len(c.ids) > 0 && (len(n.ids) == 0 || c.since[0].Before(n.since[0])):
+			return c.table + " " + c.other, func() error { return s.pendingOf(ctx, c) }, nil
+		case len(n.ids) > 0:
+			return n.table, func() error { return s.hearOrPostpone(ctx, n) }, nil
+		}
+		return "", nil, nil
 	})
 	if err != nil || s.over() {
 		return 0, err

@@ -17,10 +17,11 @@ import (
 	"hubpg/internal/mirror"
 )
 
-// changed is a number of records of one table whose associations are due.
+// changed is a number of records of one table whose associations are due, all of them (of hubpg.pending_associations) or
+// those with records of one other table (of hubpg.pending_pairs).
 type changed struct {
 	table string
-	other string // only those with records of this table; "" for all
+	other string // "" for all
 	ids   []int64
 	since []time.Time
 }
@@ -31,9 +32,17 @@ func (c changed) concerns(p *catalog.Pair) bool {
 	return slices.Contains(ends[:], c.table) && (c.other == "" || ends == [2]string{c.table, c.other} || ends == [2]string{c.other, c.table})
 }
 
+// list is the table in which the records wait.
+func (c changed) list() string {
+	if c.other == "" {
+		return "hubpg.pending_associations"
+	}
+	return "hubpg.pending_pairs"
+}
+
 // pending reads the associations of changed records, many records in one call per pair.
 func (s *step) pending(ctx context.Context) (time.Duration, error) {
-	err := s.spread(func(inHand []string) (string, func() error, error) {
+	err := s.spread(s.e.cfg.Pace.Pending, func(inHand []string) (string, func() error, error) {
 		due, err := s.due(ctx, inHand)
 		if err != nil || len(due.ids) == 0 {
 			return "", nil, err
@@ -135,26 +144,41 @@ where kind = $1 and state in ('available', 'scheduled') and args @> $2`, laneKin
 	return nil
 }
 
-// toldAhead is how much longer a record that has merely changed must have waited than one of whose associations HubSpot has
-// told, to be read first.
-const toldAhead = 10 * time.Second
-
 // due returns the records that have waited longest, of one table that is not in hand, at most as many as one call takes. Those
 // that were to wait for others go with them.
 func (s *step) due(ctx context.Context, inHand []string) (changed, error) {
-	var c changed
-	rows, err := s.e.cfg.Pool.Query(ctx, `
-select table_name, other_table, record_id, since
+	return s.waiting(ctx, `
+select table_name, '', record_id, since
 from hubpg.pending_associations
-where portal_id = $1 and (table_name, other_table) = (
-	select table_name, other_table
+where portal_id = $1 and table_name = (
+	select table_name
 	from hubpg.pending_associations
 	where portal_id = $1 and since <= clock_timestamp() and table_name <> all ($3)
-	order by since - case when other_table = '' then interval '0' else $4::interval end
+	order by since
 	limit 1)
-and (since <= clock_timestamp() or tries = 0 and other_table = '')
+and (since <= clock_timestamp() or tries = 0)
 order by since
-limit $2`, s.args.Portal, hubapi.MaxAssociationInputs, inHand, toldAhead)
+limit $2`, inHand)
+}
+
+// duePairs is due for what waits to be read in one pair. What is in hand is named after both tables.
+func (s *step) duePairs(ctx context.Context, inHand []string) (changed, error) {
+	return s.waiting(ctx, `
+select table_name, other_table, record_id, since
+from hubpg.pending_pairs
+where portal_id = $1 and (table_name, other_table) = (
+	select table_name, other_table
+	from hubpg.pending_pairs
+	where portal_id = $1 and since <= clock_timestamp() and table_name || ' ' || other_table <> all ($3)
+	order by since
+	limit 1)
+and since <= clock_timestamp()
+order by since
+limit $2`, inHand)
+}
+
+func (s *step) waiting(ctx context.Context, sql string, inHand []string) (c changed, err error) {
+	rows, err := s.e.cfg.Pool.Query(ctx, sql, s.args.Portal, hubapi.MaxAssociationInputs, inHand)
 	if err != nil {
 		return c, fmt.Errorf("read changed records: %w", err)
 	}
@@ -320,24 +344,26 @@ func (s *step) settle(ctx context.Context, c changed, left open) (given bool, er
 	err = s.e.cfg.Pool.QueryRow(ctx, `
 with seen as (
 	select p.record_id, p.record_id = any ($5) as open, case when p.record_id = any ($9) then $10::interval end as pause, p.tries
-	from hubpg.pending_associations p
+	from `+c.list()+` p
 	join unnest($3::bigint[], $4::timestamptz[]) as d (record_id, since) on d.record_id = p.record_id and d.since = p.since
-	where p.portal_id = $1 and p.table_name = $2
+	where p.portal_id = $1 and p.table_name = $2 and ($11 = '' or p.other_table = $11)
 	order by p.record_id
 	for update of p
 ), postponed as (
-	update hubpg.pending_associations p
+	update `+c.list()+` p
 	set tries = p.tries + 1, since = clock_timestamp() + greatest(least($7::interval * 2 ^ p.tries, $8::interval), seen.pause)
 	from seen
-	where p.portal_id = $1 and p.table_name = $2 and p.record_id = seen.record_id and seen.open and seen.tries < $6
+	where p.portal_id = $1 and p.table_name = $2 and p.record_id = seen.record_id and ($11 = '' or p.other_table = $11)
+	and seen.open and seen.tries < $6
 ), settled as (
-	delete from hubpg.pending_associations p
+	delete from `+c.list()+` p
 	using seen
-	where p.portal_id = $1 and p.table_name = $2 and p.record_id = seen.record_id and not (seen.open and seen.tries < $6)
+	where p.portal_id = $1 and p.table_name = $2 and p.record_id = seen.record_id and ($11 = '' or p.other_table = $11)
+	and not (seen.open and seen.tries < $6)
 	returning seen.open)
 select count(*), coalesce(bool_or(open), false)
 from settled`, s.args.Portal, c.table, c.ids, c.since, append(append([]int64{}, left.unanswered...), left.silent...), pendingTries,
-		s.e.cfg.Pace.Pending, longPendingPause, append([]int64{}, left.silent...), mirror.SilencePause).Scan(&settled, &given)
+		s.e.cfg.Pace.Pending, longPendingPause, append([]int64{}, left.silent...), mirror.SilencePause, c.other).Scan(&settled, &given)
 	if err != nil {
 		return false, fmt.Errorf("settle changed records: %w", err)
 	}

@@ -22,11 +22,15 @@ func pendingWorld(t *testing.T) *world {
 	return w
 }
 
+// pendingRecords counts the records that wait for their associations to be read, all or those of one pair.
+const pendingRecords = `
+select (select count(*) from hubpg.pending_associations) + (select count(*) from hubpg.pending_pairs)`
+
 // nothingPends waits until no changed record waits for its associations to be read.
 func (w *world) nothingPends(within time.Duration) {
 	w.t.Helper()
 	eventually(w.t, within, func() string {
-		if n := w.count(`select count(*) from hubpg.pending_associations`); n > 0 {
+		if n := w.count(pendingRecords); n > 0 {
 			return fmt.Sprint(n, " records wait")
 		}
 		return ""
@@ -90,6 +94,59 @@ select portal_id, u.name, u.id
 from hubpg.accounts
 cross join (values ('deals', 1), ('boats', 2), ('contacts', 3)) as u (name, id)`) // nobody has such a contact
 	w.nothingPends(30 * time.Second)
+}
+
+// TestAnAssociationToldOfAgainWhileItsPairIsReadIsReadAgain: the answer that is under way does not have it.
+func TestAnAssociationToldOfAgainWhileItsPairIsReadIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w := pendingWorld(t)
+	w.nothingPends(60 * time.Second)
+	contact, before := w.live("contacts")[7].ID, w.hub.Stats().ByFamily["associations"]
+	tell := func() {
+		w.exec(`
+insert into hubpg.pending_pairs (portal_id, table_name, record_id, other_table)
+select portal_id, 'contacts', $1, 'companies'
+from hubpg.accounts
+on conflict (portal_id, table_name, record_id, other_table) do update
+set since = clock_timestamp()`, contact)
+	}
+	w.hub.InjectFault(sandbox.Fault{
+		Kind: sandbox.FaultSlow, Method: "POST", Path: "/associations/.*/batch/read$", Delay: 3 * time.Second, Count: 1,
+	})
+	tell()
+	eventually(t, 30*time.Second, func() string {
+		if w.hub.Stats().ByFamily["associations"] == before {
+			return "nothing is read"
+		}
+		return ""
+	})
+	w.must(w.hub.Associate("contacts", contact, "companies", w.live("companies")[3].ID, 279))
+	tell()
+	w.nothingPends(30 * time.Second)
+	if d := w.edgeDifference(); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestProcessesOfEarlierVersionsQueueAsBefore: they go on for a while when the schema is new. What they note of a record, which is
+// one row for it, is read in all pairs, whatever pair they had in mind.
+func TestProcessesOfEarlierVersionsQueueAsBefore(t *testing.T) {
+	t.Parallel()
+	w := pendingWorld(t)
+	w.nothingPends(60 * time.Second)
+	contact := w.live("contacts")[7].ID
+	w.must(w.hub.Associate("deals", w.live("deals")[2].ID, "contacts", contact, 3))
+	w.must(w.hub.Associate("contacts", contact, "companies", w.live("companies")[3].ID, 279))
+	w.exec(`
+insert into hubpg.pending_associations as p (portal_id, table_name, record_id, other_table)
+select portal_id, 'contacts', $1, 'companies'
+from hubpg.accounts
+on conflict (portal_id, table_name, record_id) do update
+set since = clock_timestamp(), tries = 0, other_table = case when p.other_table = excluded.other_table then p.other_table else '' end`, contact)
+	w.nothingPends(30 * time.Second)
+	if d := w.edgeDifference(); d != "" {
+		t.Error(d)
+	}
 }
 
 // TestATableThatFailsKeepsNoNewsWaiting: records of one table that HubSpot fails to show, however often, do not hold up those

@@ -267,7 +267,7 @@ func TestAssociationsOfADegradedTableAreReadWhenItComesBack(t *testing.T) {
 	})
 	w.relink()
 	eventually(t, 30*time.Second, func() string {
-		if n := w.count(`select count(*) from hubpg.pending_associations`); n != 0 {
+		if n := w.count(pendingRecords); n != 0 {
 			return fmt.Sprintf("%d records wait", n)
 		}
 		return w.pairDifference("deals", "contacts", "deals_contacts")

@@ -366,8 +366,12 @@ func (v *verifier) due(ctx context.Context, p *catalog.Pair, found map[int64][]D
 	rows, err := v.Pool.Query(ctx, `
 select table_name, record_id
 from hubpg.pending_associations
-where portal_id = $1
-and (table_name = $2 and record_id = any($3) or table_name = $4 and record_id = any($5))`, v.PortalID,
+where portal_id = $1 and (table_name = $2 and record_id = any($3) or table_name = $4 and record_id = any($5))
+union
+select table_name, record_id
+from hubpg.pending_pairs
+where portal_id = $1 and (
+	table_name = $2 and other_table = $4 and record_id = any($3) or table_name = $4 and other_table = $2 and record_id = any($5))`, v.PortalID,
 		p.A.Name, slices.Collect(maps.Keys(found)), p.B.Name, slices.Collect(maps.Keys(ends)))
 	if err != nil {
 		return nil, fmt.Errorf("read pending associations: %w", err)

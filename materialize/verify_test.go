@@ -48,7 +48,7 @@ func mirroredWorld(t *testing.T) *world {
 	w.awaitLive(5 * time.Minute)
 	w.awaitEqual(2 * time.Minute)
 	eventually(t, 30*time.Second, func() string {
-		if n := w.count("select count(*) from hubpg.pending_associations"); n > 0 {
+		if n := w.count(pendingRecords); n > 0 {
 			return "associations are pending"
 		}
 		return ""

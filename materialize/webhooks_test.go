@@ -218,7 +218,8 @@ func (w *world) noted() string {
 	w.must(w.pool.QueryRow(context.Background(), `
 select concat_ws(' | ',
 	(select string_agg(concat_ws(' ', table_name, record_id, case when gone then 'gone' end), ', ' order by table_name, record_id) from hubpg.news),
-	(select string_agg(concat_ws(' ', 'links of', table_name, record_id), ', ' order by table_name, record_id) from hubpg.pending_associations),
+	(select string_agg(concat_ws(' ', 'links of', table_name, record_id), ', ' order by table_name, record_id)
+		from (select table_name, record_id from hubpg.pending_associations union all select table_name, record_id from hubpg.pending_pairs) p),
 	(select events || ' events, ' || ignored || ' ignored' from hubpg.feed_state where heard_at is not null))`).Scan(&text))
 	return text
 }
@@ -487,7 +488,8 @@ func TestWebhooksAreNeverTheTruth(t *testing.T) {
 		w.must(w.pool.QueryRow(t.Context(), `
 select coalesce(string_agg(what || ' ' || record_id, ', '), '')
 from (select 'news of ' || table_name, record_id from hubpg.news
-	union all select 'links of ' || table_name, record_id from hubpg.pending_associations) as q (what, record_id)`).Scan(&left))
+	union all select 'links of ' || table_name, record_id from hubpg.pending_associations
+	union all select 'links of ' || table_name, record_id from hubpg.pending_pairs) as q (what, record_id)`).Scan(&left))
 		return left
 	})
 	if d := w.difference("contacts", "companies"); d != "" {

@@ -51,7 +51,7 @@ where portal_id = $1 and table_name = $2`, m.c.PortalID, p.Name, catalog.NewPair
 			}
 		}
 		batch := &pgx.Batch{}
-		for _, table := range []string{"cursors", "suspects", "news", "tombstones", "pending_associations", "silences"} {
+		for _, table := range []string{"cursors", "suspects", "news", "tombstones", "pending_associations", "pending_pairs", "silences"} {
 			batch.Queue("delete from hubpg."+table+" where portal_id = $1 and table_name = any($2)", m.c.PortalID, names)
 		}
 		batch.Queue(`
