@@ -348,7 +348,9 @@ func (a *busyAccount) report(b *testing.B, told bool) {
 	}
 	for kind, took := range kinds {
 		slices.Sort(took)
-		b.ReportMetric(took[len(took)*95/100].Seconds(), kind+"-s-p95")
+		for _, percent := range []int{50, 95} {
+			b.ReportMetric(took[len(took)*percent/100].Seconds(), fmt.Sprint(kind, "-s-p", percent))
+		}
 	}
 	b.ReportMetric(float64(len(took)), "heard")
 	for kind, n := range missing {
