@@ -1,6 +1,7 @@
 package materialize
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,12 +28,32 @@ const betweenSteps = 10 * time.Second
 // backfillPosition is the cursor of the backfill lane. Without ranges, all has been read.
 type backfillPosition struct {
 	Ranges  []*span `json:"ranges"`
-	Rows    int64   `json:"rows"`    // records read so far
-	Seconds float64 `json:"seconds"` // spent working; rows per second and ETA follow from it
+	Rows    int64   `json:"rows"`             // records read so far
+	Worked  float64 `json:"worked,omitempty"` // seconds spent on them
+	First   start   `json:"first,omitzero"`
+	Seconds float64 `json:"seconds"` // that Rows take without a beginning; rows per second and ETA follow from it
 	// At is when the position was stored. The moment between two steps is part of the work, a longer absence is not.
 	At   time.Time `json:"at,omitzero"`
 	Wide bool      `json:"wide,omitempty"`
 	Done bool      `json:"done,omitempty"`
+}
+
+// start is what the first pages of a backfill were, and took: the first connections and statements are no measure of the rest,
+// and weigh heavily while there is little else.
+type start struct {
+	Rows   int64   `json:"rows"`
+	Worked float64 `json:"worked"`
+}
+
+// advance counts rows that have been read after so much work altogether.
+func (p *backfillPosition) advance(rows int64, worked float64) {
+	if p.Rows == 0 {
+		p.First = start{rows, worked}
+	}
+	p.Rows, p.Worked, p.Seconds = p.Rows+rows, worked, worked
+	if since := p.Rows - p.First.Rows; since > 0 {
+		p.Seconds = (worked - p.First.Worked) * float64(p.Rows) / float64(since)
+	}
 }
 
 // backfill reads every record of a table once, in ranges of ids.
@@ -64,6 +85,7 @@ func (s *step) backfill(ctx context.Context) (time.Duration, error) {
 	if time.Since(p.At) < betweenSteps {
 		b.began = p.At
 	}
+	b.began = b.began.Add(-time.Duration(cmp.Or(p.Worked, p.Seconds) * float64(time.Second))) // Seconds: stored by an earlier version
 	b.changed = sync.NewCond(&b.mu)
 	err = b.run(ctx)
 	if _, ok := errors.AsType[*hubapi.TooLargeError](err); ok && !b.position.Wide {
@@ -129,7 +151,7 @@ type filling struct {
 	target *target
 	cursor *cursor
 	pages  chan *idPage // owned by the storer from the send on
-	began  time.Time
+	began  time.Time    // less what was worked in earlier steps
 
 	mu       sync.Mutex // guards below
 	changed  *sync.Cond // a span was given back, or the step is over
@@ -327,10 +349,18 @@ func (f *filling) commitGroup(ctx context.Context, group []*idPage) error {
 		batch.Quiet = quiet
 		return f.e.applier.Upsert(ctx, tx, batch)
 	})
-	if err == nil && len(position.Ranges) == 0 {
+	if err != nil {
+		return err
+	}
+	if position.Rows == position.First.Rows { // storing them is part of the beginning, too
+		f.mu.Lock()
+		f.position.First.Worked = time.Since(f.began).Seconds()
+		f.mu.Unlock()
+	}
+	if len(position.Ranges) == 0 {
 		f.last = position
 	}
-	return err
+	return nil
 }
 
 // advance moves the ranges past the pages and returns the rows with the position that covers them.
@@ -339,12 +369,10 @@ func (f *filling) advance(group []*idPage) (*mirror.Batch, *backfillPosition) {
 	defer f.mu.Unlock()
 	batch := f.target.batch(changes.Backfill)
 	for _, page := range group {
-		count := 0
 		for i := range page.records {
 			// A fetcher that came later may have taken over the second half of the range.
 			if r := &page.records[i]; r.ID < page.span.end {
 				batch.Rows = append(batch.Rows, row(r))
-				count++
 			}
 		}
 		if batch.ReadAt.IsZero() || page.readAt.Before(batch.ReadAt) {
@@ -355,11 +383,11 @@ func (f *filling) advance(group []*idPage) (*mirror.Batch, *backfillPosition) {
 			first = page.records[0].ID
 		}
 		page.span.read(first, page.upTo, len(page.records), page.last)
-		f.position.Rows += int64(count)
 	}
+	now := time.Now()
+	f.position.advance(int64(len(batch.Rows)), now.Sub(f.began).Seconds())
 	p := f.position
-	p.At = time.Now()
-	p.Seconds += p.At.Sub(f.began).Seconds()
+	p.At = now
 	p.Ranges = nil
 	for _, s := range f.ranges.spans {
 		if !s.done() {

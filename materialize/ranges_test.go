@@ -154,3 +154,19 @@ func TestSpanSplitsOnlyWhatIsWorthIt(t *testing.T) {
 		}
 	}
 }
+
+// TestPaceOfAFillingLeavesOutItsBeginning: until there is something else, its beginning is all there is to go by.
+func TestPaceOfAFillingLeavesOutItsBeginning(t *testing.T) {
+	t.Parallel()
+	var p backfillPosition
+	p.advance(100, 5)
+	if p.Seconds != 5 {
+		t.Errorf("100 rows in 5 s are %v s of work", p.Seconds)
+	}
+	p.First.Worked = 6 // when they were stored
+	p.advance(100, 7)
+	p.advance(200, 9)
+	if p.Rows != 400 || p.Seconds != 4 {
+		t.Errorf("%d rows at 100 a second are %v s of work", p.Rows, p.Seconds)
+	}
+}
