@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	osexec "os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -62,7 +61,7 @@ log_disconnections = 0
 		b.Fatalf("write configuration: %v", err)
 	}
 	var log bytes.Buffer
-	cmd := osexec.CommandContext(b.Context(), pgbouncerProgram, config)
+	cmd := apart(pgbouncerProgram, config)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if os.Geteuid() == 0 { // which it refuses to run as
 		info, err := os.Stat(dir)
@@ -70,7 +69,7 @@ log_disconnections = 0
 			b.Fatalf("stat %s: %v", dir, err)
 		}
 		owner := info.Sys().(*syscall.Stat_t)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}
 	}
 	ended, err := pgtest.Launch(cmd)
 	if err != nil {

@@ -96,7 +96,7 @@ func BenchmarkPgbenchWithWriter(b *testing.B) {
 func (l *leg) round(b *testing.B, path, protocol string, clients, transactions int) {
 	b.Helper()
 	before := cpuOf(b, l.pid)
-	out, err := osexec.Command(path, "-n", "-S", "-t", strconv.Itoa(transactions), "-M", protocol, "-c", strconv.Itoa(clients), "-j", "2", l.url).CombinedOutput()
+	out, err := apart(path, "-n", "-S", "-t", strconv.Itoa(transactions), "-M", protocol, "-c", strconv.Itoa(clients), "-j", "2", l.url).CombinedOutput()
 	if err != nil {
 		b.Fatalf("pgbench: %v\n%s", err, out)
 	}
