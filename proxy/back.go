@@ -87,10 +87,14 @@ func (b *back) Header(typ byte, _ int) bool {
 	case 'A', 'N': // may come at any time and change nothing
 		return false
 	case 'E':
-		b.ledger.errored = true
 		if b.listener != nil {
-			b.listener.residue.failed(b.ledger.answered + 1)
+			b.listener.residue.failed(b.ledger.at())
 		}
+		b.ledger.failed()
+	case '1', '2', '3', 'T', 'n', 'I', 's':
+		b.ledger.stepped(false)
+	case 'C':
+		b.ledger.stepped(true)
 	case 'G', 'W':
 		b.ledger.copyIn()
 	}

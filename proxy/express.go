@@ -111,7 +111,7 @@ func (f *front) mayRide() bool {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.rested || f.ledger.open {
+	if !f.rested || !f.ledger.over() || f.ledger.doubt {
 		return false
 	}
 	return f.listener == nil || !f.ledger.listens() && !f.ledger.prepares()

@@ -84,7 +84,7 @@ func (t *takeover) between(query bool) (bool, error) {
 	if err := t.stage(query); err != nil {
 		return false, err
 	}
-	return t.status != 'E', nil
+	return t.status != 'E' && !t.void, nil
 }
 
 // await waits for tables, of which all says whether they are all that the statement names.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -140,7 +141,7 @@ var errToServer = errors.New("write to Postgres")
 func (f *front) Begin() {
 	f.mu.Lock()
 	f.locked = true
-	f.rested = !f.ledger.open && f.ledger.asked == f.ledger.answered
+	f.rested = f.ledger.rested()
 	f.unpark()
 }
 
@@ -159,6 +160,9 @@ func (f *front) Header(typ byte, size int) bool {
 	if typ == 'Q' || typ == 'P' || typ == 'B' {
 		f.asking = l.open
 	}
+	if l.uncertain() && !l.open && f.pump != nil && begins(typ) {
+		f.pump.Halt()
+	}
 	switch typ {
 	case 'Q', 'F':
 		l.ask(false)
@@ -168,13 +172,19 @@ func (f *front) Header(typ byte, size int) bool {
 		f.pen.synced()
 		f.vigil.synced()
 	case 'P':
-		l.open = true
+		l.step()
 		return (f.listener != nil || f.pen != nil) && !f.large(size)
 	case 'B', 'E', 'C':
-		l.open = true
+		l.step()
 		return l.prepares() || typ == 'C' && f.listener.remembers() || (f.pen.prepares() || f.vigil.minds(typ)) && !f.large(size)
+	case 'D':
+		l.step()
+	case 'H':
+		if size > pgwire.HeaderLen { // Postgres refuses it
+			l.step()
+		}
 	case 'd':
-		l.open = true
+		l.feeding = true
 	case 'c', 'f':
 		l.copyDone()
 	case 'X':
@@ -182,6 +192,9 @@ func (f *front) Header(typ byte, size int) bool {
 	}
 	return false
 }
+
+// begins reports whether a message may be the first of a round.
+func begins(typ byte) bool { return bytes.IndexByte([]byte("QFSPBDEC"), typ) >= 0 }
 
 // large halts the pump before a message that it could not show whole, where that may write.
 func (f *front) large(size int) bool {
@@ -194,6 +207,9 @@ func (f *front) large(size int) bool {
 
 // Take implements [pgwire.Filter].
 func (f *front) Take(message []byte) []byte {
+	if f.ledger.skipping { // by Postgres, which has said so
+		return message
+	}
 	if f.pen != nil && (f.pen.claims(message) || f.vigil.claims(message)) {
 		f.pump.Halt()
 		return nil
@@ -208,7 +224,7 @@ func (f *front) Take(message []byte) []byte {
 }
 
 // Resting implements [pgwire.Filter]: the client waits for an answer.
-func (f *front) Resting() bool { return !f.ledger.open }
+func (f *front) Resting() bool { return f.ledger.over() }
 
 // Write implements [pgwire.Filter].
 func (f *front) Write(chunk []byte, _ bool) error {

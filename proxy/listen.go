@@ -356,8 +356,8 @@ func (l *listener) ready(ctx context.Context, status byte) {
 		return
 	}
 	// What this round has not completed, an error has skipped.
-	n := 0
-	for n < len(g.pending) && g.pending[n].round <= g.answered+1 {
+	n, at := 0, g.at()
+	for n < len(g.pending) && g.pending[n].round <= at && !g.doubt {
 		n++
 	}
 	if g.pending = g.pending[n:]; len(g.pending) == 0 {

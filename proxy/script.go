@@ -290,7 +290,9 @@ func (t *takeover) copyIn(s *step, begin []byte) error {
 		if err != nil {
 			return err
 		}
-		t.count(h)
+		if h.Type != 'S' && h.Type != 'H' { // which count for nothing
+			t.count(h)
+		}
 		if h.Type == 'd' && h.Size > pgwire.MaxTake {
 			if err := t.copyLarge(s.copied, h); err != nil {
 				return err

@@ -20,8 +20,8 @@ func (t *takeover) query(message []byte) error {
 	switch {
 	case err != nil:
 		return err
-	case t.void: // a Query ends the round, whatever came before it
-		return t.ready()
+	case t.void: // something before it in the round has failed
+		return t.endQuery()
 	case !ok && t.pen.unbound():
 		t.toServer = pgwire.AppendQuery(t.toServer, text)
 		return t.flushServer()

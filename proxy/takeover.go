@@ -30,6 +30,7 @@ type takeover struct {
 	flushes  int    // times that toClient was written
 	held     []byte // the tag of a statement that is told once its transaction has committed
 
+	hand   byte // type of the client's message at hand
 	steps  []step
 	groups int // Syncs and Queries in toServer
 
@@ -94,6 +95,11 @@ func (t *takeover) run() error {
 		if !first { // the pump has shown it to Header before it stopped
 			t.count(h)
 		}
+		if t.hand = h.Type; t.unsure() {
+			if err := t.stage(h.Type == 'Q' || h.Type == 'F' || h.Type == 'S'); err != nil {
+				return err
+			}
+		}
 		switch {
 		case h.Size <= pgwire.MaxTake:
 			err = t.take()
@@ -130,8 +136,12 @@ func (t *takeover) take() error {
 		return t.sync()
 	case t.void && h.Type != 'X':
 		return nil
-	case h.Type == 'H' && t.own:
+	case h.Type == 'H' && t.own && len(message) == pgwire.HeaderLen:
 		return t.answers()
+	case h.Type == 'F' && t.own:
+		return t.call(message)
+	case t.pen == nil:
+		return t.pass(message)
 	}
 	writes := t.pen.claims(message)
 	if t.pen.full {
@@ -143,15 +153,15 @@ func (t *takeover) take() error {
 		switch {
 		case err != nil:
 			return err
-		case !ok && h.Type == 'Q': // a Query ends the round
-			return t.ready()
+		case !ok && h.Type == 'Q':
+			return t.endQuery()
 		case !ok:
 			t.void = true
 			return t.flush()
 		}
 	}
 	switch {
-	case h.Type == 'Q' && (writes || t.each):
+	case h.Type == 'Q' && (writes || t.each || t.own): // it ends a transaction of the round's
 		return t.query(message)
 	case writes:
 		return t.execute(message)
@@ -183,68 +193,6 @@ func (t *takeover) pass(message []byte) error {
 	return nil
 }
 
-// stage makes back stop reading and passes on what was asked in earlier rounds.
-func (t *takeover) stage(query bool) error {
-	if t.server != nil {
-		return nil
-	}
-	// back stops between two messages, and Postgres may keep half of one until it hears more.
-	t.toServer = pgwire.AppendMessage(t.toServer, 'H')
-	if err := t.flushServer(); err != nil {
-		return err
-	}
-	rest, err := t.takeBaton()
-	if err != nil {
-		return err
-	}
-	t.server = newMessages(t.upstream.conn, rest, maxAnswer)
-	for {
-		t.mu.Lock()
-		due := t.ledger.asked
-		if query && due > 0 {
-			due--
-		}
-		answered := t.ledger.answered
-		t.status = t.ledger.ready
-		t.mu.Unlock()
-		if answered >= due {
-			return nil
-		}
-		if err := t.forward(); err != nil {
-			return err
-		}
-		if err := t.flush(); err != nil {
-			return err
-		}
-	}
-}
-
-// forward passes messages of Postgres on up to a ReadyForQuery, and that too.
-func (t *takeover) forward() error {
-	for {
-		h, err := t.server.Peek()
-		if err != nil {
-			return errors.Join(errToServer, err)
-		}
-		if !t.holds(h) {
-			if err := t.stream(h); err != nil {
-				return err
-			}
-			continue
-		}
-		_, message, err := t.server.Read()
-		if err != nil {
-			return errors.Join(errToServer, err)
-		}
-		if err := t.tell(message); err != nil {
-			return err
-		}
-		if h.Type == 'Z' {
-			return nil
-		}
-	}
-}
-
 // open makes sure that the statement to come runs inside a transaction block, with all earlier messages answered. It
 // reports false if it must not be performed: an earlier message failed, or the transaction has failed before. With ahead
 // the answers may wait for the next script, which must begin with what fails outside of a block.
@@ -254,7 +202,7 @@ func (t *takeover) open(query, ahead bool) (bool, error) {
 		return !t.void, err
 	}
 	wasOpen := t.asking
-	if err := t.stage(query); err != nil {
+	if err := t.stage(query); err != nil || t.void {
 		return false, err
 	}
 	block := t.status
@@ -350,6 +298,18 @@ func (t *takeover) hearEarlier(begin bool) (bool, error) {
 				continue
 			}
 		case 'S', 'A':
+		case 'G':
+			if t.fed() {
+				break
+			}
+			if err := t.copyIn(&step{}, message); err != nil {
+				return false, err
+			}
+			t.toServer = pgwire.AppendSync(t.toServer) // the one before it was ignored, as amid data
+			if err := t.flushServer(); err != nil {
+				return false, err
+			}
+			continue
 		case '1', '2', '3', 'C':
 			tail = append(tail, append([]byte(nil), message...))
 			if len(tail) > answersPerAsk {
@@ -398,8 +358,7 @@ func (t *takeover) catchUp() error {
 // sync ends the client's round.
 func (t *takeover) sync() error {
 	if t.own && t.pending {
-		t.release()
-		if err := t.catchUp(); err != nil {
+		if err := t.answers(); err != nil || t.ignored() {
 			return err
 		}
 	}

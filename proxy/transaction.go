@@ -67,6 +67,9 @@ func (t *takeover) abandon() {
 // client's transaction ends, which may hold locks on the very rows that are to be read again; then the session's next
 // statement waits for it, to see what HubSpot has.
 func (t *takeover) settle() {
+	if t.pen == nil {
+		return
+	}
 	kept, lost := t.kept, append(t.pen.undone, t.lost...)
 	t.kept, t.lost, t.pen.undone = nil, nil, nil
 	t.pen.settleBehind(t.ctx, kept)

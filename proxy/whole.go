@@ -16,7 +16,7 @@ import (
 // passes reports whether a large message need not be looked at whole.
 func (t *takeover) passes(h pgwire.Header) bool {
 	const names = 4 << 10 // bytes at its beginning in which a Bind has them
-	if h.Size > maxStatement {
+	if h.Size > maxStatement || t.pen == nil {
 		return true
 	}
 	switch h.Type {
@@ -113,8 +113,8 @@ func (t *takeover) declined(query bool, cause error) error {
 	if err != nil {
 		return err
 	}
-	if query { // it ends the round
-		return t.ready()
+	if query {
+		return t.endQuery()
 	}
 	t.void = true
 	return t.flush()

@@ -1,0 +1,63 @@
+package proxy_test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"hubpg/proxy"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// skipped are rounds of which Postgres answers fewer than the client has begun, or as many as can only be seen later.
+func skipped() map[string][]pgproto3.FrontendMessage {
+	none := &pgproto3.Describe{ObjectType: 'S', Name: "none"} // fails and leaves nothing behind
+	return map[string][]pgproto3.FrontendMessage{
+		"a query behind an error":        {none, query("select 1"), sync1},
+		"queries and calls behind it":    {none, query("select 1"), call(int4pl, "1", "2"), query("select 2"), sync1, sync1},
+		"an error behind a query":        {none, sync1, query("select 1"), none, query("select 2"), query("select 3"), sync1},
+		"a flush that Postgres refuses":  {said('H', "x"), query("select 1"), sync1},
+		"listens that are skipped":       {none, query("listen hubspot_deals"), parse("listen hubspot_deals"), bind, execute, sync1},
+		"stray data behind a query":      {query("select 1"), data("1"), copyDone, sync1},
+		"more rounds than are looked at": pipeline(none, 300),
+	}
+}
+
+// pipeline is so many rounds, each of which has a Query that is skipped.
+func pipeline(fails pgproto3.FrontendMessage, n int) (script []pgproto3.FrontendMessage) {
+	for range n {
+		script = append(script, fails, query("select 1"), sync1)
+	}
+	return script
+}
+
+// Rounds that Postgres skips are not waited for: not by a drain, and not by a listener that could give its backend back.
+func TestSkippedRoundsAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	const drain = 20 * time.Second
+	// The others say what keeps a listener its backend.
+	parks := map[string]bool{"a query behind an error": true, "an error behind a query": true, "more rounds than are looked at": true}
+	for name, script := range skipped() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil, func(c *proxy.Config) { c.ListenerIdle, c.DrainTimeout = 100*time.Millisecond, drain })
+			eventually(t, "the hub knows its place", func() bool { return r.server.Stats().HubPosition >= 0 })
+			said := append([]pgproto3.FrontendMessage{query("listen hubspot_deals")}, script...)
+			stays := make(chan struct{})
+			defer close(stays)
+			lines, ended := discussAs(t, "hubpg_owner", r.server.Addr().String(), r.db.Name, append(said, query(theEnd)), rand.New(rand.NewPCG(1, 1)), stays)
+			if !ended {
+				t.Fatalf("answers: %q", lines)
+			}
+			if parks[name] {
+				eventually(t, "the session has no backend", func() bool { return r.server.Stats().Parked == 1 })
+			}
+			_, ended = discussAs(t, "hubpg_owner", r.server.Addr().String(), r.db.Name, append(script, query(theEnd)), nil, stays)
+			begun := time.Now()
+			if err := r.stop(); err != nil || !ended || time.Since(begun) > drain/2 {
+				t.Errorf("stopped after %v: %v", time.Since(begun), err)
+			}
+		})
+	}
+}
