@@ -50,6 +50,7 @@ const (
 	DefaultIdleAfterWrite     = time.Minute
 	DefaultFreshWithin        = 30 * time.Second
 	DefaultStatementMemory    = 512 << 20
+	DefaultCopyDisk           = 2 << 30 // eight of the largest, which the disk of a small machine has room for
 	DefaultStatementWait      = 10 * time.Second
 )
 
@@ -121,6 +122,8 @@ type Limits struct {
 	ListenerQueue      int           // notifications waiting for one session before it is cut off
 	CutOffGrace        time.Duration // for a client that does not read to take its last error
 	CopyBytes          int64         // of one COPY FROM STDIN into a mirrored table, kept until HubSpot has answered
+	// CopyDisk is what all sessions together may keep of such data in files, which have all of a COPY but its first MiB.
+	CopyDisk int64
 	// IdleAfterWrite is how long a transaction that has changed mirrored rows may be idle before Postgres ends its
 	// session: its locks keep those rows from following HubSpot. A shorter idle_in_transaction_session_timeout holds.
 	IdleAfterWrite time.Duration
@@ -152,6 +155,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Limits.ListenerQueue, DefaultListenerQueue)
 	setDefault(&c.Limits.CutOffGrace, DefaultCutOffGrace)
 	setDefault(&c.Limits.CopyBytes, DefaultCopyBytes)
+	setDefault(&c.Limits.CopyDisk, DefaultCopyDisk)
 	setDefault(&c.Limits.IdleAfterWrite, DefaultIdleAfterWrite)
 	setDefault(&c.Limits.FreshWithin, DefaultFreshWithin)
 	setDefault(&c.Limits.StatementMemory, DefaultStatementMemory)

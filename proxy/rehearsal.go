@@ -55,8 +55,10 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 		s.told, s.hold, s.copied, s.replay = false, false, a.copied, a.taken
 		a.taken = true
 		f, err := t.play()
-		if err == nil && f != nil && a.copied.broken != "" {
-			f.message = failure("54000", a.copied.broken, "", "Split the data, or use INSERT.").Append(nil)
+		if e := a.copied.broken; err == nil && f != nil && e != nil {
+			t.session.server.counters.notHeld.Add(1)
+			t.log.Warn("the data of a COPY was not kept", "reason", e.Message)
+			f.message = e.Append(nil)
 		}
 		if err != nil || f != nil {
 			_, err = t.finish(f, err)

@@ -310,8 +310,8 @@ func (t *takeover) copyIn(s *step, begin []byte) error {
 				continue // the end is told to Postgres when the client has sent it all
 			}
 		case 'c':
-			if s.copied != nil && s.copied.broken != "" {
-				t.toServer = pgwire.AppendMessage(t.toServer, 'f', []byte(s.copied.broken+"\x00"))
+			if s.copied != nil && s.copied.broken != nil {
+				t.toServer = pgwire.AppendMessage(t.toServer, 'f', []byte(s.copied.broken.Message+"\x00"))
 				return t.flushServer()
 			}
 		case 'f':

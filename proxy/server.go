@@ -44,6 +44,7 @@ type Server struct {
 	aside     *handover.Aside // nil where there is no such thing
 	admission admission
 	memory    memory
+	disk      memory // what COPY data takes in files
 	loops     loops
 	keys      cancelKeys
 	counters  counters
@@ -62,7 +63,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{config: cfg, sessions: map[*session]struct{}{}}
 	s.admission = admission{limits: cfg.Limits, addresses: map[netip.Prefix]int{}, roles: map[string]int{}}
-	s.memory.size = cfg.Limits.StatementMemory
+	s.memory.size, s.disk.size = cfg.Limits.StatementMemory, cfg.Limits.CopyDisk
 	s.keys.sessions = map[cancelKey]*session{}
 	var err error
 	if s.upstream, err = parseUpstream(cfg.Upstream); err != nil {

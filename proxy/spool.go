@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"hubpg/internal/pgwire"
 )
@@ -18,16 +20,23 @@ type spool struct {
 	hold   holding // memory
 	memory []byte
 	file   *os.File // once memory is full: everything else
+	disk   holding  // what is in it
+	filed  int64    // bytes in it
 	size   int64
-	broken string // why it does not hold all the data
+	broken *pgwire.Error // why it does not hold all the data; then it holds none
+}
+
+func newSpool(s *Server) *spool {
+	return &spool{limit: s.config.Limits.CopyBytes, hold: holding{memory: &s.memory}, disk: holding{memory: &s.disk}}
 }
 
 // admits reports whether a message of that size may be added, in pieces or whole.
 func (s *spool) admits(size int) bool {
-	if s.broken == "" && s.size+int64(size) > s.limit {
-		s.broken = fmt.Sprintf("more than %d bytes of data in one COPY into a table of HubSpot", s.limit)
+	if s.broken == nil && s.size+int64(size) > s.limit {
+		s.fail(failure("54000", fmt.Sprintf("more than %d bytes of data in one COPY into a table of HubSpot", s.limit), "",
+			"Split the data, or use INSERT."))
 	}
-	return s.broken == ""
+	return s.broken == nil
 }
 
 // add keeps a message, or a piece of one, and reports whether it could.
@@ -41,13 +50,48 @@ func (s *spool) add(message []byte) bool {
 		return true
 	}
 	if err := s.spill(message); err != nil {
-		s.broken = "hubpg cannot keep the data of the COPY in a file"
+		s.fail(errSpool(err))
 		return false
 	}
 	return true
 }
 
+// fail gives up, and the space back: the client may go on sending for long.
+func (s *spool) fail(e *pgwire.Error) {
+	s.close()
+	s.broken = e
+}
+
+var (
+	errDiskFull   = errors.New("as much as there may be")
+	errDiskBeyond = errors.New("more than there may ever be")
+)
+
+// errSpool words why COPY data cannot be kept in a file.
+func errSpool(err error) *pgwire.Error {
+	const again = "Repeat the statement in a moment. "
+	switch {
+	case errors.Is(err, errDiskBeyond):
+		return failure("54000", "the data of the COPY is more than hubpg may keep", "", "Split the data, or raise proxy.copy_disk.")
+	case errors.Is(err, errDiskFull):
+		return failure("53100", "hubpg keeps as much data of COPYs as it may", "",
+			again+"If this lasts, raise proxy.copy_disk, or copy less at once.")
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return failure("53100", "no space left for the data of the COPY where hubpg keeps it", err.Error(),
+			again+"If this lasts, free some, or set TMPDIR for hubpg to a directory that has more.")
+	}
+	return failure("58030", "hubpg cannot keep the data of the COPY in a file", err.Error(),
+		"Set TMPDIR for hubpg to a directory in which it may write.")
+}
+
 func (s *spool) spill(message []byte) error {
+	s.filed += int64(len(message))
+	switch counted := s.filed + unmetered; { // a file counts from its first byte on
+	case counted > s.disk.memory.size:
+		return errDiskBeyond
+	case !s.disk.grow(counted):
+		return errDiskFull
+	}
 	if s.file == nil {
 		file, err := os.CreateTemp("", "hubpg-copy-*")
 		if err != nil {
@@ -101,4 +145,5 @@ func (s *spool) close() {
 	}
 	s.memory, s.file = nil, nil
 	s.hold.release()
+	s.disk.release()
 }

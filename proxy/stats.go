@@ -22,7 +22,8 @@ type Stats struct {
 	Stale         int64            // those of them that failed
 	Held          int64            // bytes of statements, their rows and answers that sessions hold now, as counted against the limit
 	HeldBack      int64            // statements that wait now until there is room to hold them
-	NotHeld       int64            // statements that failed for want of it
+	NotHeld       int64            // statements that failed for want of it, or of room for COPY data
+	Spooled       int64            // bytes of COPY data in files now, as counted against the limit
 	HubPosition   int64            // newest change the hub has rung; -1 before its first read
 	HubFailures   int64            // times the hub lost its connection
 }
@@ -68,6 +69,7 @@ func (s *Server) Stats() Stats {
 	}
 	held, heldBack := s.memory.state()
 	out.Held, out.HeldBack, out.NotHeld = held, int64(heldBack), c.notHeld.Load()
+	out.Spooled, _ = s.disk.state()
 	for r := range refusedCount {
 		out.Refused[r.String()] = c.refused[r].Load()
 	}

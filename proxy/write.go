@@ -55,7 +55,7 @@ func (t *takeover) write(a *act) (bool, error) {
 		return t.refuse(errorOf(t.ctx, err))
 	}
 	if a.effect.CopyIn {
-		a.copied = &spool{limit: t.session.server.config.Limits.CopyBytes, hold: holding{memory: &t.session.server.memory}}
+		a.copied = newSpool(t.session.server)
 		defer a.copied.close()
 	}
 	defer t.rows.release()

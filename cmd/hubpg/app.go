@@ -425,6 +425,7 @@ func (a *App) addProxy() (err error) {
 		Limits: proxy.Limits{
 			Sessions: a.cfg.Proxy.MaxSessions, SessionsPerAddress: a.cfg.Proxy.MaxSessionsPerAddress,
 			SessionsPerRole: a.cfg.Proxy.MaxSessionsPerRole, StatementMemory: int64(a.cfg.Proxy.StatementMemory) << 20,
+			CopyDisk: int64(a.cfg.Proxy.CopyDisk) << 20,
 		},
 		Changes: a.pool, Writer: write, Schemas: []string{a.cfg.Schema}, ListenerIdle: idle,
 		ExpressAfter: expressAfter,

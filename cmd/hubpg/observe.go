@@ -38,7 +38,7 @@ func (a *App) proxyStats() telemetry.Proxy {
 		Sessions: s.Sessions, SessionsTotal: s.SessionsTotal, Refused: s.Refused, Ended: s.Ended,
 		BytesIn: s.BytesIn, BytesOut: s.BytesOut, Cancels: s.Cancels,
 		Listeners: s.Listeners, Parked: s.Parked, Delivered: s.Delivered, CutOff: s.CutOff, Position: s.HubPosition, HubFailures: s.HubFailures,
-		Waits: s.Waits, Stale: s.Stale, Held: s.Held, NotHeld: s.NotHeld,
+		Waits: s.Waits, Stale: s.Stale, Held: s.Held, NotHeld: s.NotHeld, Spooled: s.Spooled,
 	}
 }
 

@@ -117,7 +117,9 @@ type Proxy struct {
 	MaxSessionsPerAddress int
 	MaxSessionsPerRole    int
 
-	StatementMemory int // MiB, of all sessions; 0 is the proxy's default
+	// MiB, of all sessions; 0 is the proxy's default
+	StatementMemory int
+	CopyDisk        int
 }
 
 // Idle is ListenerIdle as a duration, less than 0 for off.
@@ -435,6 +437,7 @@ func (c *Config) checkProxyAuth() error {
 	for key, n := range map[string]int{
 		"proxy.max_sessions": p.MaxSessions, "proxy.max_sessions_per_address": p.MaxSessionsPerAddress,
 		"proxy.max_sessions_per_role": p.MaxSessionsPerRole, "proxy.statement_memory": p.StatementMemory,
+		"proxy.copy_disk": p.CopyDisk,
 	} {
 		if n < 0 {
 			return c.bad(key, "is negative", "use 0 for the default")

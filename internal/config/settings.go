@@ -20,7 +20,7 @@ const FileVariable = "HUBPG_CONFIG"
 // rare reports whether a setting's flag is left out of the help, which has to fit a screen. hubpg config shows them all.
 func (s *setting) rare() bool {
 	switch s.key {
-	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.statement_memory", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures",
+	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.statement_memory", "proxy.copy_disk", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures",
 		"new_properties", "keep_changes", "backfill_events":
 		return true
 	}
@@ -139,6 +139,11 @@ func settings() []setting {
 			"proxy.statement_memory", "HUBPG_PROXY_STATEMENT_MEMORY", "proxy-statement-memory",
 			"MiB that all sessions together may hold of long statements; 0: 512",
 			func(c *Config) any { return &c.Proxy.StatementMemory },
+		},
+		{
+			"proxy.copy_disk", "HUBPG_PROXY_COPY_DISK", "proxy-copy-disk",
+			"MiB that all sessions together may keep in files of COPY data for HubSpot; 0: 2048",
+			func(c *Config) any { return &c.Proxy.CopyDisk },
 		},
 		{
 			"take_over", "HUBPG_TAKE_OVER", "take-over", "listen where a running hubpg of the same user does, which is stopped afterwards",

@@ -33,7 +33,8 @@ type Proxy struct {
 	Waits         int64            // statements that hubpg.max_staleness has had look how fresh their tables are
 	Stale         int64            // those of them that failed, because the tables were not fresh in time
 	Held          int64            // bytes of long statements that are held now
-	NotHeld       int64            // statements that failed because there was no room to hold them
+	NotHeld       int64            // statements that failed because there was no room to hold them, or their COPY data
+	Spooled       int64            // bytes of COPY data in files now
 	Position      int64            // newest change that the hub has rung; negative before its first read
 	HubFailures   int64            // times that the hub lost its connection
 }
@@ -71,11 +72,11 @@ const scrapeTimeout = 5 * time.Second
 type snapshots struct {
 	sources Sources
 
-	sessions, sessionsTotal, refusals, ended, cancels, bytes   *prometheus.Desc
-	listeners, parked, delivered                               *prometheus.Desc
-	cutOff, position, hubFailures, waits, stale, held, notHeld *prometheus.Desc
-	limit, granted, waiting, paused, refused, used, remaining  *prometheus.Desc
-	rows, lag, ready, failing, up                              *prometheus.Desc
+	sessions, sessionsTotal, refusals, ended, cancels, bytes            *prometheus.Desc
+	listeners, parked, delivered                                        *prometheus.Desc
+	cutOff, position, hubFailures, waits, stale, held, notHeld, spooled *prometheus.Desc
+	limit, granted, waiting, paused, refused, used, remaining           *prometheus.Desc
+	rows, lag, ready, failing, up                                       *prometheus.Desc
 }
 
 func newSnapshots(sources Sources) *snapshots {
@@ -100,7 +101,8 @@ func newSnapshots(sources Sources) *snapshots {
 		waits:         desc("hubpg_proxy_freshness_waits_total", "Statements that hubpg.max_staleness has had look how fresh their tables are. A steep rise costs quota: each may be a poll."),
 		stale:         desc("hubpg_proxy_stale_statements_total", "Statements that failed because their tables were not as fresh as asked for in time. Growth: see lag and errors in hubpg.status."),
 		held:          desc("hubpg_proxy_held_bytes", "What long statements take of proxy.statement_memory now. Near it: long statements wait, and some fail."),
-		notHeld:       desc("hubpg_proxy_statements_not_held_total", "Statements that failed with 53200 or 54000 because there was no room to hold them. Growth: raise proxy.statement_memory."),
+		notHeld:       desc("hubpg_proxy_statements_not_held_total", "Statements that failed with 53200, 53100 or 54000 because there was no room to hold them. Growth: raise proxy.statement_memory, or proxy.copy_disk for 53100."),
+		spooled:       desc("hubpg_proxy_copy_disk_bytes", "What COPY data for HubSpot takes of proxy.copy_disk now, in files. Near it: a COPY of more than a MiB fails."),
 
 		limit:     desc("hubpg_quota_limit_calls_per_second", "What HubSpot allows the account. Lower than the plan promises: another limit was learned from its headers.", "bucket"),
 		granted:   desc("hubpg_quota_calls_total", "Calls let through by the budget.", "bucket", "class"),
@@ -122,7 +124,7 @@ func newSnapshots(sources Sources) *snapshots {
 func (s *snapshots) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.sessions, s.sessionsTotal, s.refusals, s.ended, s.cancels, s.bytes,
-		s.listeners, s.parked, s.delivered, s.cutOff, s.position, s.hubFailures, s.waits, s.stale, s.held, s.notHeld,
+		s.listeners, s.parked, s.delivered, s.cutOff, s.position, s.hubFailures, s.waits, s.stale, s.held, s.notHeld, s.spooled,
 		s.limit, s.granted, s.waiting, s.paused, s.refused, s.used, s.remaining, s.rows, s.lag, s.ready, s.failing, s.up,
 	} {
 		ch <- d
@@ -153,6 +155,7 @@ func (s *snapshots) Collect(ch chan<- prometheus.Metric) {
 		counter(s.stale, float64(p.Stale))
 		gauge(s.held, float64(p.Held))
 		counter(s.notHeld, float64(p.NotHeld))
+		gauge(s.spooled, float64(p.Spooled))
 		if p.Position >= 0 {
 			gauge(s.position, float64(p.Position))
 		}
