@@ -241,3 +241,22 @@ where datname = current_database() and usename <> current_user and pid <> pg_bac
 		})
 	}
 }
+
+// TestRefusedValuesCostTheirRefusalsOnly holds that a client which goes on sending what HubSpot refuses, and the definition allows, does
+// not have the definition read each time.
+func TestRefusedValuesCostTheirRefusalsOnly(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	id := a.contact("one@example.com")
+	s := a.session()
+	s.do("update hubspot.contacts set jobtitle = 'Reader' where id = $1", id)
+	before := a.hub.Stats().ByFamily
+	const times = 20
+	for range times {
+		s.refused("22P02", "update hubspot.contacts set hubspot_owner_id = 999999 where id = $1", id)
+	}
+	after := a.hub.Stats().ByFamily
+	if writes, read := after["write"]-before["write"], after["properties"]-before["properties"]; writes != times || read > 2 {
+		t.Errorf("%d calls that write, %d definitions read: %v, %v", writes, read, before, after)
+	}
+}

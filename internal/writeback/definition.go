@@ -16,6 +16,9 @@ const (
 	recheckAfter = 5 * time.Second
 	// deniedFor is how long a missing scope is remembered.
 	deniedFor = time.Minute
+	// doubtFor is how long a table's definition is not doubted again: a client that goes on sending bad values costs no more
+	// than their refusals.
+	doubtFor = time.Minute
 )
 
 // customTypes is how the ids of custom object types begin.
@@ -101,14 +104,16 @@ func newDefinition(t *catalog.Table, properties []hubapi.Property, at time.Time)
 	return d
 }
 
-// doubt forgets the definition of a table when HubSpot has refused a value that the definition allows: it has changed since.
+// doubt forgets the definition of a table when HubSpot has refused a value that the definition allows: it may have
+// changed since. It does so once in doubtFor.
 func (w *Writer) doubt(batch []*change) {
 	for _, c := range batch {
 		for _, f := range c.flaws {
 			if f.code == "42703" || f.code == "428C9" || f.code == "22P02" || f.code == "23502" {
 				w.mu.Lock()
-				if w.defs[c.table()] == c.def {
+				if now := time.Now(); w.defs[c.table()] == c.def && now.Sub(w.doubted[c.table()]) >= doubtFor {
 					delete(w.defs, c.table())
+					w.doubted[c.table()] = now
 				}
 				w.mu.Unlock()
 				return

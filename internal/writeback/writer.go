@@ -52,15 +52,16 @@ type Writer struct {
 	keep    time.Duration
 	wake    chan struct{} // a wake-up for Run; may coalesce
 
-	mu     sync.Mutex // guards below
-	key    []byte
-	cat    *mirror.Catalog
-	catSum string // versions of cat's tables
-	defs   map[string]*definition
-	edges  map[string]*edgeTypes
-	active map[int64]bool // writes that this process is carrying out
-	looked map[int64]bool // ambiguous writes that have been looked up and stay open for what may land later
-	denied map[string]denial
+	mu      sync.Mutex // guards below
+	key     []byte
+	cat     *mirror.Catalog
+	catSum  string // versions of cat's tables
+	defs    map[string]*definition
+	edges   map[string]*edgeTypes
+	active  map[int64]bool // writes that this process is carrying out
+	looked  map[int64]bool // ambiguous writes that have been looked up and stay open for what may land later
+	denied  map[string]denial
+	doubted map[string]time.Time // when definitions were last forgotten because of a refusal
 }
 
 // New returns a Writer. Its calls are of the class Writes.
@@ -74,6 +75,7 @@ func New(c Config) (*Writer, error) {
 		logger:  c.Logger, every: c.Every, landing: c.Landing, keep: c.Keep,
 		wake: make(chan struct{}, 1),
 		defs: map[string]*definition{}, edges: map[string]*edgeTypes{}, active: map[int64]bool{}, looked: map[int64]bool{}, denied: map[string]denial{},
+		doubted: map[string]time.Time{},
 	}
 	if w.logger == nil {
 		w.logger = slog.New(slog.DiscardHandler)
