@@ -157,6 +157,9 @@ func discussAs(
 			t.Errorf("encode: %v", err)
 		}
 	}
+	if pieces != nil {
+		pieces = rand.New(rand.NewPCG(pieces.Uint64(), 1)) // whose dice are the caller's
+	}
 	go func() { // ends with the connection, at the latest
 		for len(wire) > 0 {
 			n := len(wire)
