@@ -19,8 +19,9 @@ import (
 	"hubpg/internal/pgwire"
 )
 
-// benchSeconds is how long each leg of a round is measured.
-const benchSeconds = 4
+// benchSeconds is how long each leg of a round is measured: longer with many clients, whose logins cost the proxy as much as a
+// hundred transactions each.
+func benchSeconds(clients int) int { return max(3, clients/8) }
 
 // BenchmarkPgbench compares pgbench -S through the proxy with pgbench on Postgres itself and through pgbouncer's
 // session mode where that is installed, in alternating rounds. One iteration is one round of each; the ratios
@@ -78,7 +79,7 @@ var tpsLine = regexp.MustCompile(`tps = ([0-9.]+)`)
 
 func tps(b *testing.B, path, address, protocol string, clients int, more ...string) float64 {
 	b.Helper()
-	args := append(more, "-n", "-S", "-T", strconv.Itoa(benchSeconds), "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), address)
+	args := append(more, "-n", "-S", "-T", strconv.Itoa(benchSeconds(clients)), "-M", protocol, "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), address)
 	out, err := apart(path, args...).CombinedOutput()
 	if err != nil {
 		b.Fatalf("pgbench: %v\n%s", err, out)

@@ -151,7 +151,7 @@ func (l *leg) measure(b *testing.B, path, protocol string, clients int) {
 	v := tps(b, path, l.url, protocol, clients)
 	l.tps = append(l.tps, v)
 	if l.pid >= 0 {
-		l.cpu = append(l.cpu, (cpuOf(b, l.pid)-before)/(v*benchSeconds)*10_000)
+		l.cpu = append(l.cpu, (cpuOf(b, l.pid)-before)/(v*float64(benchSeconds(clients)))*10_000)
 	}
 }
 

@@ -19,7 +19,7 @@ const maxEvents = 128
 // yieldEvery is how long the loop goes on without a word to Go's scheduler. After 10 ms of that the runtime's monitor would
 // take the processor from it at each wait, which makes the monitor look every 20 µs: a tenth of all that a relay costs, and
 // more where many others want the processor and one look at epoll finds work for as long.
-const yieldEvery = 5 * time.Millisecond
+const yieldEvery = 8 * time.Millisecond
 
 // eventsPerClock is how many events share one look at the clock.
 const eventsPerClock = 16
