@@ -57,7 +57,7 @@ var line1000 = strings.Repeat("x", 1000)
 // took runs one statement with psql and returns the seconds that passed.
 func took(b *testing.B, psql, address, sql string) float64 {
 	b.Helper()
-	cmd := osexec.Command(psql, "-XAtq", "-o", "/dev/null", "--set", "FETCH_COUNT=0", "-c", sql, address)
+	cmd := apart(psql, "-XAtq", "-o", "/dev/null", "--set", "FETCH_COUNT=0", "-c", sql, address)
 	start := time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("psql: %v\n%s", err, out)
