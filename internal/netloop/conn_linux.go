@@ -18,7 +18,8 @@ type Conn struct {
 	ended   atomic.Bool
 	full    atomic.Bool // the peer has not taken what it was sent, as far as the loop has heard
 
-	readers   sync.Mutex // one TryRead at a time; never held while waiting
+	readers   sync.Mutex // one TryRead at a time; guards stream; never held while waiting
+	stream    stream
 	writers   sync.Mutex // one Write at a time
 	sending   sync.Mutex // guards below; never held while waiting
 	spill     []byte     // accepted by Write and not yet sent
@@ -39,7 +40,13 @@ type Conn struct {
 // writes stops when Spilled says so. What arrived before Attach is not reported: call f once. f must not wait, and must
 // read until a read does not fill its buffer or, once the connection has Ended, until a read fails. Close calls it once more,
 // on a goroutine of its own.
-func (c *Conn) Attach(f func()) { c.handler.Store(&f) }
+func (c *Conn) Attach(f func()) {
+	c.handler.Store(&f)
+	c.readers.Lock()
+	defer c.readers.Unlock()
+	c.stream.slack()
+	_, _ = c.heed() // a descriptor that the kernel does not know fails whoever reads it
+}
 
 // Detach ends what Attach began. A call of the handler that is under way may still go on.
 func (c *Conn) Detach() {
@@ -113,6 +120,7 @@ func (c *Conn) TryRead(b []byte) (n int, ready bool, err error) {
 		case syscall.EAGAIN:
 			return 0, false, nil
 		}
+		c.stream.read(n, len(b))
 		if n <= 0 || n == len(b) { // there is more for another reader, who has not been told of it
 			signal(c.readable)
 		}
@@ -133,7 +141,19 @@ func (c *Conn) AwaitRead() error {
 	if c.handler.Load() != nil {
 		return ErrAgain
 	}
-	<-c.readable
+	c.readers.Lock()
+	changed, err := c.heed()
+	much := c.stream.much
+	c.readers.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case much:
+		c.awaitMuch()
+	case changed: // what is there has perhaps not been reported
+	default:
+		<-c.readable
+	}
 	return nil
 }
 

@@ -432,3 +432,93 @@ func TestCloseCallsTheHandler(t *testing.T) {
 		t.Fatal("the handler was not called")
 	}
 }
+
+// streamed is more than a connection must have read before it waits for large pieces.
+const streamed = 20 << 20
+
+// stream sends bytes through a connection, as a long result comes, and reads them.
+func stream(t *testing.T, from net.Conn, to *netloop.Conn) {
+	t.Helper()
+	sent := make([]byte, streamed)
+	for i := range sent {
+		sent[i] = byte(i >> 3)
+	}
+	done := make(chan error, 1)
+	go func() {
+		for rest := sent; len(rest) > 0; {
+			n := min(len(rest), 8<<10)
+			if _, err := from.Write(rest[:n]); err != nil {
+				done <- err
+				return
+			}
+			rest = rest[n:]
+		}
+		done <- nil
+	}()
+	buf := make([]byte, 256<<10)
+	for at := 0; at < streamed; {
+		n, err := to.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(buf[:n], sent[at:at+n]) {
+			t.Fatalf("%d bytes at %d are others than were sent", n, at)
+		}
+		at += n
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWhatFollowsALongStreamIsReadAtOnce: its last piece, which may be small, an answer that is smaller still, and the end.
+func TestWhatFollowsALongStreamIsReadAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			a, b := pair(t, network)
+			c := adopt(t, running(t), b)
+			if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			stream(t, a, c)
+			for i := range 100 {
+				sent := []byte{byte(i), 1}
+				go func() {
+					time.Sleep(time.Duration(i%5) * time.Millisecond) // the reader waits, or does not yet
+					_, _ = a.Write(sent)                              // else there is nothing to read
+				}()
+				buf := make([]byte, 256<<10)
+				n, err := io.ReadAtLeast(c, buf, len(sent))
+				if err != nil || !bytes.Equal(buf[:n], sent) {
+					t.Fatalf("read %v, %v, want %v", buf[:n], err, sent)
+				}
+			}
+			stream(t, a, c)
+			a.Close()
+			if n, err := c.Read(make([]byte, 256<<10)); n != 0 || !errors.Is(err, io.EOF) {
+				t.Fatalf("the end was read as %d bytes, %v", n, err)
+			}
+		})
+	}
+}
+
+// TestAHandlerHearsOfLittleAfterALongStream: what the kernel was told to wait for is not what a handler is to wait for.
+func TestAHandlerHearsOfLittleAfterALongStream(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, "tcp")
+	c := adopt(t, running(t), b)
+	stream(t, a, c)
+	heard := make(chan struct{}, 64)
+	c.Attach(func() { heard <- struct{}{} })
+	defer c.Detach()
+	if _, err := a.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-heard:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was heard of a byte")
+	}
+}
