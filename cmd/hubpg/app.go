@@ -133,11 +133,13 @@ func (a *App) open(ctx context.Context) (_ *status.Starting, err error) {
 
 // Run serves until ctx ends or a part fails for good. Everything it started has ended when it returns.
 func (a *App) Run(ctx context.Context) error {
+	if a.http != nil {
+		a.http.show(a.handler()) // before it is said that it is there
+	}
 	a.log.Info("serving", slog.String("role", string(a.cfg.Role)), slog.String("version", version()),
 		slog.String("proxy", a.ProxyAddr()), slog.String("http", a.HTTPURL()))
 	g, run := errgroup.WithContext(ctx)
 	if a.http != nil {
-		a.http.show(a.handler())
 		g.Go(func() error { return a.http.run(run) })
 	}
 	if a.budget != nil {

@@ -9,7 +9,10 @@ import (
 // A long stream is read a large piece at a time. Senders write some KiB at a time, Postgres eight, and each would wake the
 // reader, who is quick, and the one it writes to in turn: a third to a half of what a stream costs.
 const (
-	muchBytes = 64 << 10 // the kernel does not report less; half of what it holds by default
+	muchBytes = 64 << 10 // the kernel does not report less
+	// muchRoom is what the kernel must hold for the connection, which it lets grow as a stream goes on: it would make room for
+	// muchBytes itself, but then never let the sender send more than that at a time.
+	muchRoom  = 4 * muchBytes
 	muchAfter = 16 << 20 // bytes of a stream, so that waiting for the last piece is little beside it
 	// muchWithin is how long to wait for a large piece. One that has not come by then is the last, or the stream has slowed down:
 	// then every piece is read as it comes.
@@ -43,6 +46,10 @@ func (c *Conn) heed() (changed bool, err error) {
 	}
 	low := 1
 	if want {
+		if room, err := syscall.GetsockoptInt(c.fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF); err != nil || room < muchRoom {
+			s.slack()
+			return false, nil
+		}
 		low = muchBytes
 	}
 	if err := syscall.SetsockoptInt(c.fd, syscall.SOL_SOCKET, syscall.SO_RCVLOWAT, low); err != nil {
