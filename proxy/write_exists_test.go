@@ -409,6 +409,7 @@ func TestTheWaitBetweenAttemptsEnds(t *testing.T) {
 	exec(t, conn, upsert, "timeout@example.com", "Now")
 	exec(t, conn, upsert, "cancel@example.com", "Now")
 
+	c.settledAll() // else it is one of the writes before that arrives
 	id := c.unseen("gone@example.com")
 	arrived, release := make(chan struct{}, 2), make(chan struct{})
 	c.writer.settling(func() { arrived <- struct{}{}; <-release })
