@@ -108,6 +108,12 @@ select count(*)::int from pg_stat_activity
 where datname = current_database() and application_name in ('hubpg listen hub', 'hubpg sessions')`) == 2
 	})
 	goroutines, descriptors, backends := goroutinesHere(), openDescriptors(t), backendsOf(t, counter)
+	before := backendsNamed(t, counter)
+	defer func() {
+		if t.Failed() {
+			t.Logf("backends before: %s\nand now: %s", before, backendsNamed(t, counter))
+		}
+	}()
 	done, broken := soak(t, r, seed+1, lasts)
 	t.Logf("%d clients, %d of them broken off", done, broken)
 	if done < 20 || broken < done/10 {
@@ -306,6 +312,15 @@ func openDescriptors(t *testing.T) int {
 		return 0 // a system without /proc: goroutines and sessions are still counted
 	}
 	return len(list)
+}
+
+// backendsNamed are those that backendsOf counts, for people to read.
+func backendsNamed(t *testing.T, conn *pgx.Conn) string {
+	t.Helper()
+	return value[string](t, conn, `
+select string_agg(concat_ws(' ', pid, usename, application_name, backend_start::time(0), state, wait_event, left(query, 60)), '; ' order by backend_start)
+from pg_stat_activity
+where datname = current_database() and backend_type = 'client backend'`)
 }
 
 // backendsOf counts what serves clients in the test's database.
