@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,5 +60,22 @@ func TestSkippedRoundsAreNotWaitedFor(t *testing.T) {
 				t.Errorf("stopped after %v: %v", time.Since(begun), err)
 			}
 		})
+	}
+}
+
+// Errors come while the client says long things: both change what is known of the session.
+func TestErrorsAmidALongPipeline(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, nil)
+	var script []pgproto3.FrontendMessage
+	for range 500 {
+		long := parse("select '" + strings.Repeat("x", 20<<10) + "'")
+		script = append(script, &pgproto3.Describe{ObjectType: 'S', Name: "none"}, long, sync1, long, bind, sync1)
+	}
+	stays := make(chan struct{})
+	defer close(stays)
+	lines, ended := discussAs(t, "hubpg_owner", r.server.Addr().String(), r.db.Name, append(script, query(theEnd)), nil, stays)
+	if n := len(ready(lines)); !ended || n != 2+1000 {
+		t.Errorf("ended: %v, rounds: %d", ended, n)
 	}
 }

@@ -224,7 +224,11 @@ func (f *front) Take(message []byte) []byte {
 }
 
 // Resting implements [pgwire.Filter]: the client waits for an answer.
-func (f *front) Resting() bool { return f.ledger.over() }
+func (f *front) Resting() bool {
+	f.mu.Lock() // back notes errors
+	defer f.mu.Unlock()
+	return f.ledger.over()
+}
 
 // Write implements [pgwire.Filter].
 func (f *front) Write(chunk []byte, _ bool) error {
