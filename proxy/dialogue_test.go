@@ -67,9 +67,11 @@ func dialogue(dice *rand.Rand, texts []string) (script []pgproto3.FrontendMessag
 				add(data("3\n"))
 			}
 		}
-		if chance(4) {
+		switch dice.IntN(16) {
+		case 0, 1, 2, 3:
 			add(&pgproto3.CopyFail{Message: "no"})
-		} else {
+		case 4: // Postgres waits for more
+		default:
 			add(copyDone)
 		}
 	}

@@ -31,11 +31,17 @@ const (
 // ends reports whether it ends a round.
 func (s saying) ends() bool { return s == saidQuery || s == saidSync }
 
-// maxFlight is how many runs of messages may be in flight; then their answers are waited for.
+// maxFlight is how many runs of messages may be in flight between rounds; then their answers are waited for. With twice as
+// many in one round it is found out later what was answered.
 const maxFlight = 4 << 10
 
 // full reports whether answers have to be waited for.
-func (f *flight) full() bool { return len(f.said)-f.first >= maxFlight }
+func (f *flight) full() bool { return f.runs() >= maxFlight }
+
+// overfull reports whether no more is to be added.
+func (f *flight) overfull() bool { return f.runs() >= 2*maxFlight }
+
+func (f *flight) runs() int { return len(f.said) - f.first }
 
 func (f *flight) empty() bool { return f.first == len(f.said) }
 

@@ -16,7 +16,7 @@ type ledger struct {
 	feeding  bool   // it has sent COPY data since, and not its end
 	skipping bool   // Postgres has reported an error and waits for a Sync that the client has yet to send
 	copying  bool   // Postgres takes COPY data
-	doubt    bool   // what is in flight is not known any more
+	doubt    bool   // what is in flight is not known any more, and nothing is added to it
 	ready    byte   // status in the last ReadyForQuery
 	errored  bool   // Postgres has reported an error since then
 
@@ -46,14 +46,14 @@ func (l *ledger) ask(sync bool) {
 	}
 	l.asked++
 	l.open, l.feeding = false, false
-	l.flight.add(kind, l.asked)
+	l.fly(kind, l.asked)
 }
 
 // step notes a message of the extended protocol that Postgres answers within the round.
 func (l *ledger) step() {
 	l.open = true
 	if !l.skipping {
-		l.flight.add(saidStep, 0)
+		l.fly(saidStep, 0)
 	}
 }
 
@@ -61,7 +61,14 @@ func (l *ledger) step() {
 func (l *ledger) copyDone() {
 	l.feeding = false
 	if !l.flight.empty() { // else there is no COPY
-		l.flight.add(saidEnd, 0)
+		l.fly(saidEnd, 0)
+	}
+}
+
+// fly notes what Postgres has to look at, as long as that is known.
+func (l *ledger) fly(kind saying, round uint64) {
+	if l.doubt = l.doubt || l.flight.overfull(); !l.doubt {
+		l.flight.add(kind, round)
 	}
 }
 
@@ -124,15 +131,19 @@ func (l *ledger) at() uint64 {
 // uncertain reports whether what is in flight has to be found out before more is said. It is asked between rounds.
 func (l *ledger) uncertain() bool { return l.doubt || l.flight.full() }
 
-// fathomed notes that everything was answered but the message at hand.
-func (l *ledger) fathomed(typ byte) {
+// fathomed notes that everything was answered but the message at hand, or that this is skipped, as what comes before the
+// client's next Sync.
+func (l *ledger) fathomed(typ byte, skipped bool) {
 	l.flight.clear()
-	if l.skipping && (typ == 'Q' || typ == 'F') {
+	if l.skipping && !skipped && (typ == 'Q' || typ == 'F') {
 		l.asked++
 	}
-	l.skipping, l.copying, l.doubt, l.errored = false, false, false, false
+	l.skipping, l.copying, l.doubt, l.errored = skipped, false, false, skipped
 	l.pending = nil
 	l.answered = l.asked
+	if skipped {
+		return
+	}
 	switch typ {
 	case 'Q', 'F':
 		l.answered--

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strings"
@@ -60,8 +61,12 @@ var pathWords = [...]string{"search_path", "reset", "discard", "schema", "role",
 // sentence is a statement that the client has prepared.
 type sentence struct {
 	text   string
+	types  []byte         // of parameters, as Parse has them; nil if PREPARE has made it
 	effect sqlstmt.Effect // Start and End are within text
+	uses   int            // names and portals that it has
 }
+
+func (s *sentence) size() int { return len(s.text) + len(s.types) }
 
 // bound is a portal of a sentence, with the message that made it.
 type bound struct {
@@ -204,7 +209,7 @@ func (p *pen) parse(message []byte) {
 	if len(p.prepared) > 0 {
 		p.forget(string(name))
 	}
-	text, _, ok := pgwire.CutString(rest)
+	text, types, ok := pgwire.CutString(rest)
 	if !ok {
 		return
 	}
@@ -226,18 +231,19 @@ func (p *pen) parse(message []byte) {
 	}
 	p.learn(scope, query, e)
 	if p.writes(scope, &e) {
-		p.remember(string(name), &sentence{text: query, effect: e})
+		p.remember(string(name), &sentence{text: query, types: bytes.Clone(types), effect: e})
 	}
 }
 
 func (p *pen) remember(name string, s *sentence) {
 	p.forget(name)
-	if len(p.prepared) >= maxPrepared || p.kept+len(s.text) > maxKept {
+	if len(p.prepared) >= maxPrepared || p.kept+s.size() > maxKept {
 		return // the guard will refuse it
 	}
-	if !p.keep(len(s.text)) {
+	if !p.keep(s.size()) {
 		return
 	}
+	s.uses = 1
 	if p.prepared == nil {
 		p.prepared, p.portals = map[string]*sentence{}, map[string]*bound{}
 	}
@@ -262,7 +268,14 @@ func (p *pen) drop(bytes int) {
 func (p *pen) forget(name string) {
 	if s := p.prepared[name]; s != nil {
 		delete(p.prepared, name)
-		p.drop(len(s.text))
+		p.release(s)
+	}
+}
+
+// release takes one use of a statement back. Portals outlive the name.
+func (p *pen) release(s *sentence) {
+	if s.uses--; s.uses == 0 {
+		p.drop(s.size())
 	}
 }
 
@@ -287,6 +300,7 @@ func (p *pen) bind(message []byte) {
 		}
 		b.bind = append([]byte(nil), message...)
 	}
+	s.uses++
 	p.portals[string(portal)] = b
 }
 
@@ -294,7 +308,21 @@ func (p *pen) unbind(portal string) {
 	if b := p.portals[portal]; b != nil {
 		delete(p.portals, portal)
 		p.drop(len(b.bind))
+		p.release(b.sentence)
 	}
+}
+
+// again returns the message that binds a portal once more, and the one before it that prepares its statement where the
+// client has put another in its place, or none. It reports false if that cannot be done.
+func (p *pen) again(b *bound) (parse, bind []byte, ok bool) {
+	portal, rest, _ := pgwire.CutString(b.bind[pgwire.HeaderLen:])
+	statement, rest, _ := pgwire.CutString(rest)
+	if p.prepared[string(statement)] == b.sentence {
+		return nil, b.bind, true
+	}
+	end := []byte{0}
+	parse = pgwire.AppendMessage(nil, 'P', []byte(ownRehearsal), end, []byte(b.text), end, b.types)
+	return parse, pgwire.AppendMessage(nil, 'B', portal, end, []byte(ownRehearsal), end, rest), b.types != nil
 }
 
 // minds reports whether a Bind, of which only the head is given, may be of a statement that is kept. If not, it takes

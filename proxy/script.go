@@ -29,6 +29,9 @@ type act struct {
 	portal  string // otherwise: the portal, and the messages that bind and execute it
 	bind    []byte
 	execute []byte
+	parse   []byte // before bind, where the client has no such statement any more
+	known   bool   // bind is of the statement that the client has bound
+	there   bool   // Postgres has been asked whether it has the portal
 	copied  *spool // COPY data, once the client has sent it
 	taken   bool   // the client has
 }
@@ -77,6 +80,11 @@ func (t *takeover) rehearse(a *act) *step {
 		t.toServer = pgwire.AppendClose(t.toServer, 'P', ownRehearsal)
 		t.toServer = pgwire.AppendBind(t.toServer, ownRehearsal, ownRehearsal)
 	} else {
+		if !a.there { // it ends with its transaction, and was not made where Bind was skipped: Postgres says so
+			a.there = true
+			t.toServer = pgwire.AppendMessage(t.toServer, 'D', []byte{'P'}, []byte(a.portal), []byte{0})
+		}
+		t.prepareAgain(a)
 		_, rest, _ := pgwire.CutString(a.bind[pgwire.HeaderLen:])
 		t.toServer = pgwire.AppendClose(t.toServer, 'P', ownRehearsal)
 		t.toServer = pgwire.AppendMessage(t.toServer, 'B', []byte(ownRehearsal), []byte{0}, rest)
@@ -97,6 +105,7 @@ func (t *takeover) present(a *act) *step {
 		return s
 	}
 	if a.bind != nil {
+		t.prepareAgain(a)
 		if a.portal != "" {
 			t.toServer = pgwire.AppendClose(t.toServer, 'P', a.portal)
 		}
@@ -104,6 +113,14 @@ func (t *takeover) present(a *act) *step {
 	}
 	t.toServer = append(t.toServer, a.execute...)
 	return t.add(step{told: true, hold: t.own})
+}
+
+// prepareAgain adds the statement that a portal was bound to, where it has gone.
+func (t *takeover) prepareAgain(a *act) {
+	if a.parse != nil {
+		t.toServer = pgwire.AppendClose(t.toServer, 'S', ownRehearsal)
+		t.toServer = append(t.toServer, a.parse...)
+	}
 }
 
 // endGroup adds a Sync.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 
 	"hubpg/internal/pgwire"
@@ -31,6 +32,7 @@ func (t *takeover) stage(round bool) error {
 		t.mu.Lock()
 		l := &t.ledger
 		due, skipped, doubt := l.flight.rounds, l.skipping, l.doubt
+		hungry := l.copying && !l.flight.fed()
 		t.status = l.ready
 		t.mu.Unlock()
 		if round {
@@ -39,6 +41,12 @@ func (t *takeover) stage(round bool) error {
 		switch {
 		case doubt:
 			return t.fathom()
+		case hungry && t.hand == 'S': // Postgres ignores it
+			return nil
+		case hungry:
+			if err := t.breakOff(); err != nil {
+				return err
+			}
 		case due > 0 && !skipped:
 			if err := t.forward(); err != nil {
 				return err
@@ -52,7 +60,43 @@ func (t *takeover) stage(round bool) error {
 	}
 }
 
-// forward passes messages of Postgres on up to an error or a ReadyForQuery, and that too.
+// breakOff ends a COPY amid whose data the client says something else, and then the session, as Postgres would. A COPY that
+// has failed by itself is over: what is meant for it is ignored.
+func (t *takeover) breakOff() error {
+	const why = "the client has broken off its data"
+	t.toServer = pgwire.AppendMessage(t.toServer, 'f', []byte(why+"\x00"))
+	if err := t.flushServer(); err != nil {
+		return err
+	}
+	for {
+		h, err := t.server.Peek()
+		if err != nil {
+			return errors.Join(errToServer, err)
+		}
+		if !t.holds(h) {
+			if err := t.stream(h); err != nil || h.Type == 'E' {
+				return err
+			}
+			continue
+		}
+		_, message, err := t.server.Read()
+		if err != nil {
+			return errors.Join(errToServer, err)
+		}
+		if h.Type == 'E' && bytes.Contains(message, []byte(why)) {
+			return fmt.Errorf("%w: message type %q in copy data", pgwire.ErrFraming, t.hand)
+		}
+		if err := t.tell(message); err != nil {
+			return err
+		}
+		if h.Type == 'E' {
+			return t.flush()
+		}
+	}
+}
+
+// forward passes messages of Postgres on up to one by which the ledger learns what is still to come: an error, a ReadyForQuery,
+// the beginning or the end of a COPY.
 func (t *takeover) forward() error {
 	for {
 		h, err := t.server.Peek()
@@ -75,7 +119,7 @@ func (t *takeover) forward() error {
 		if err := t.tell(message); err != nil {
 			return err
 		}
-		if h.Type == 'Z' || h.Type == 'E' {
+		if h.Type == 'Z' || h.Type == 'E' || h.Type == 'G' || h.Type == 'C' && t.copies() {
 			return t.flush()
 		}
 	}
@@ -108,6 +152,23 @@ func (t *takeover) fathom() error {
 	const before = 3 // ReadyForQuery, CloseComplete and ParseComplete come before them
 	var kept [][]byte
 	found := false
+	t.mu.Lock()
+	skipping := t.ledger.errored // up to a Sync that the client has not sent before the message at hand
+	t.mu.Unlock()
+	say := func(message []byte) error {
+		switch message[0] {
+		case 'E':
+			skipping = true
+		case 'Z':
+			skipping = false
+		default:
+			return t.tell(message)
+		}
+		if err := t.tell(message); err != nil {
+			return err
+		}
+		return t.flush()
+	}
 	for {
 		h, err := t.server.Peek()
 		if err != nil {
@@ -122,8 +183,9 @@ func (t *takeover) fathom() error {
 		switch {
 		case found && h.Type == 'Z':
 			t.status = message[pgwire.HeaderLen]
+			t.split, t.void = true, skipping && t.hand != 'S'
 			t.mu.Lock()
-			t.ledger.fathomed(t.hand)
+			t.ledger.fathomed(t.hand, t.void)
 			t.mu.Unlock()
 			return t.flush()
 		case found && (h.Type == 'n' || h.Type == '3'):
@@ -138,16 +200,17 @@ func (t *takeover) fathom() error {
 			message, kept = kept[0], kept[1:]
 		default:
 			for _, m := range kept {
-				if err := t.tell(m); err != nil {
+				if err := say(m); err != nil {
 					return err
 				}
 			}
 			kept = nil
 		}
-		if message == nil {
+		if message != nil {
+			err = say(message)
+		} else {
+			skipping = skipping || h.Type == 'E'
 			err = t.stream(h)
-		} else if err = t.tell(message); err == nil && (message[0] == 'Z' || message[0] == 'E') {
-			err = t.flush()
 		}
 		if err != nil {
 			return err
@@ -226,6 +289,13 @@ func (t *takeover) fed() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.ledger.flight.fed()
+}
+
+// copies reports whether Postgres takes COPY data, as far as the filter has seen.
+func (t *takeover) copies() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ledger.copying
 }
 
 // ignored reports whether the client's Sync at hand was ignored amid the data of a COPY.

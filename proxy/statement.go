@@ -92,13 +92,16 @@ func statementAt(text string, e *sqlstmt.Effect) string {
 func (t *takeover) execute(message []byte) error {
 	b := t.pen.portalOf(message)
 	portal, rest, _ := pgwire.CutString(message[pgwire.HeaderLen:])
-	a := &act{sql: b.text, effect: b.effect, portal: string(portal), bind: b.bind, execute: append([]byte(nil), message...)}
+	a := &act{sql: b.text, effect: b.effect, portal: string(portal), execute: append([]byte(nil), message...)}
 	if len(rest) != 4 {
 		return t.pass(message)
 	}
-	if len(a.bind) > unmetered { // it is sent twice
+	if b.bind != nil {
+		a.parse, a.bind, a.known = t.pen.again(b)
+	}
+	if n := len(a.parse) + len(a.bind); n > unmetered { // it is sent twice
 		again := holding{memory: &t.session.server.memory}
-		if err := t.hold(&again, copiesOfStatement*int64(len(a.bind)), false); err != nil {
+		if err := t.hold(&again, copiesOfStatement*int64(n), false); err != nil {
 			return t.declined(false, err)
 		}
 		defer again.release()
@@ -118,6 +121,7 @@ func (t *takeover) execute(message []byte) error {
 		ok, err = t.control(a)
 		t.pen.block = blockAsKnown(t.status)
 	default:
+		a.there = t.split
 		t.pen.unbind(a.portal) // it may be executed once
 		ok, err = t.write(a)
 	}

@@ -40,6 +40,7 @@ type takeover struct {
 	void    bool // an error was told; what the client sends up to its Sync counts for nothing
 	pending bool // messages of the client were passed on, and not all their answers back
 	each    bool // the statements of the Query wait one by one for their tables to be fresh
+	split   bool // the round was ended to find out its answers, and with it the portals that it had made
 	ahead   bool // a transaction is being begun behind those; what Postgres says to that comes before the next script's
 	over    bool // the transaction of this round has been committed, and the Sync that ends the round comes next
 

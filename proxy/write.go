@@ -49,6 +49,10 @@ func (t *takeover) write(a *act) (bool, error) {
 		return t.refuse(failure("0A000", "COPY into a table of HubSpot needs the simple query protocol", "",
 			"Send the COPY as a query without parameters, or use INSERT."))
 	}
+	if !a.simple && !a.known {
+		return t.refuse(failure("0A000", "the prepared statement has been replaced since the portal was bound to it", "",
+			"Execute the portal before you deallocate the statement."))
+	}
 	permit, err := t.pen.permitted(t.ctx)
 	if err != nil {
 		t.log.Error("permit a session to write", "error", err)
