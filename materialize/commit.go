@@ -23,6 +23,7 @@ type move struct {
 	settled  time.Time // the same, read again when the index had settled
 	expected int64     // what HubSpot says there is; 0 when not known
 	live     bool      // the table is complete from now on
+	told     bool      // a feed has told of the table
 }
 
 // filledPhase is the phase of a table, except that one that is complete and could not be read of late counts as live: what
@@ -42,6 +43,11 @@ const (
 	enterObject = `
 update hubpg.objects
 set` + entering + `
+where portal_id = $1 and table_name = $2
+returning ` + filledPhase + `, coalesce(error_lane, '')`
+	hearObject = `
+update hubpg.objects
+set told_at = clock_timestamp()
 where portal_id = $1 and table_name = $2
 returning ` + filledPhase + `, coalesce(error_lane, '')`
 	readPhase = `
@@ -184,9 +190,12 @@ func (s *step) fence(ctx context.Context, tx pgx.Tx, table string, m move, rows 
 			return at, err
 		}
 	}
-	if m.verified.IsZero() && m.settled.IsZero() && m.expected == 0 {
+	switch {
+	case m.told:
+		err = tx.QueryRow(ctx, hearObject, s.args.Portal, table).Scan(&at.phase, &at.failing)
+	case m.verified.IsZero() && m.settled.IsZero() && m.expected == 0:
 		err = tx.QueryRow(ctx, readPhase, s.args.Portal, table).Scan(&at.phase, &at.failing)
-	} else {
+	default:
 		err = tx.QueryRow(ctx, enterObject, s.args.Portal, table,
 			instant(m.verified), instant(m.settled), m.expected).Scan(&at.phase, &at.failing)
 	}

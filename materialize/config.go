@@ -55,7 +55,7 @@ const MinConns = 5
 type Pace struct {
 	Busy       time.Duration // 500 ms: shortest pause between two polls of a table that changes
 	Idle       time.Duration // 12 s: longest pause between two polls of a table that does not, where the day's quota allows
-	Told       time.Duration // 60 s: the same while the journal tells of changes
+	Told       time.Duration // 60 s: the same for a table of which the journal or webhooks tell
 	Overlap    time.Duration // 20 s: how far each poll looks back behind what it has read already
 	Trailing   time.Duration // 5 min: pause between two re-reads of the last hour
 	Settle     time.Duration // 1 h: HubSpot's search is trusted to be complete for what is older

@@ -17,8 +17,9 @@ const (
 	shortOverlap = 2 * time.Second
 	// fillingPause is the shortest pause while the table is being filled: its freshness promises nothing yet.
 	fillingPause = 5 * time.Second
-	// The pause grows by a quarter with every poll that finds nothing.
+	// The pause grows by a quarter with every poll that finds nothing, and doubles where changes are told.
 	pauseGrowth = 5.0 / 4
+	toldGrowth  = 2
 )
 
 // followPosition is the cursor of the follow lane.
@@ -27,6 +28,8 @@ type followPosition struct {
 	Tie     int64         `json:"tie,omitempty"` // of Since's own millisecond, ids up to this one are stored too
 	Overlap time.Duration `json:"overlap"`       // how far Since stays behind the newest poll
 	Pause   time.Duration `json:"pause"`         // before the next poll
+	Polled  int64         `json:"polled"`        // epoch ms: when the last poll began that was finished
+	Amiss   int64         `json:"amiss"`         // epoch ms: when a poll last found what should have been told
 }
 
 // follow learns from the index which records changed, reads those whose version is not stored yet, and stores them with
@@ -42,10 +45,15 @@ func (s *step) follow(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	pace := s.e.cfg.Pace
-	if pace.Idle, err = s.idle(ctx); err != nil {
+	told := false
+	if pace.Idle, told, err = s.idle(ctx); err != nil {
 		return 0, err
 	}
 	began := time.Now()
+	untold := p.untold(began, told, pace)
+	if told = told && began.Sub(time.UnixMilli(p.Amiss)) > toldAmiss; told {
+		pace.Idle = max(pace.Idle, pace.Told)
+	}
 	if c.revision == 0 {
 		p.Since = began.Add(-clockSkew).UnixMilli()
 	}
@@ -63,10 +71,14 @@ func (s *step) follow(ctx context.Context) (time.Duration, error) {
 		}
 		found += len(hits)
 		fresh += len(ids)
+		if holds(untold, hits, ids) {
+			p.Amiss = began.UnixMilli()
+		}
 		m := move{cursor: c, position: &p}
 		if finished = last; last {
 			m.verified = began
-			p.adapt(found, fresh, pace)
+			p.Polled = began.UnixMilli()
+			p.adapt(found, fresh, told && p.Amiss != began.UnixMilli(), pace)
 		}
 		p.advance(part, began)
 		return s.refresh(ctx, t, ids, changes.Follow, m)
@@ -96,16 +108,44 @@ func (p *followPosition) advance(done part, began time.Time) {
 	}
 }
 
-// adapt sets the pace of the next poll by what this one found.
-func (p *followPosition) adapt(found, fresh int, pace Pace) {
-	if fresh > 0 {
+// untold is when records were modified that must have been told by now, were changes told: since the poll before, unless
+// that was long ago.
+func (p *followPosition) untold(began time.Time, told bool, pace Pace) window {
+	if !told || began.Sub(time.UnixMilli(p.Polled)) > 2*pace.Told {
+		return window{}
+	}
+	return window{p.Polled, began.Add(-toldWithin).UnixMilli()}
+}
+
+// holds reports whether one of the hits with these ids, which are in their order, was modified in w.
+func holds(w window, hits []hit, ids []int64) bool {
+	for _, h := range hits {
+		if len(ids) == 0 {
+			return false
+		}
+		if h.id != ids[0] {
+			continue
+		}
+		if ids = ids[1:]; w.from <= h.updated && h.updated < w.to {
+			return true
+		}
+	}
+	return false
+}
+
+// adapt sets the pace of the next poll by what this one found. Where changes are told it has found them first, by chance.
+func (p *followPosition) adapt(found, fresh int, told bool, pace Pace) {
+	switch {
+	case told:
+		p.Pause = min(p.Pause*toldGrowth, pace.Idle)
+	case fresh > 0:
 		p.Pause = pace.Busy
-	} else {
+	default:
 		p.Pause = min(time.Duration(float64(p.Pause)*pauseGrowth), pace.Idle)
 	}
 	const page, half = 200, 100
 	switch {
-	case found > page && fresh < found/2:
+	case found > page && fresh < found/2 && !told: // else the pause was long
 		p.Overlap = max(p.Overlap/2, shortOverlap)
 	case found < half:
 		p.Overlap = min(p.Overlap*2, pace.Overlap)

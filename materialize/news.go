@@ -324,7 +324,8 @@ func (s *step) decide(ctx context.Context, t *target, got *hubapi.BatchResult, s
 	if err != nil {
 		return err
 	}
-	err = s.commit(ctx, t.name(), move{}, func(tx pgx.Tx, quiet bool) (sum mirror.Result, err error) {
+	told := source == changes.Webhook || source == changes.Journal
+	err = s.commit(ctx, t.name(), move{told: told}, func(tx pgx.Tx, quiet bool) (sum mirror.Result, err error) {
 		if err := first(tx); err != nil {
 			return sum, err
 		}
