@@ -41,7 +41,7 @@ func relaying(t *testing.T, change map[string]string) *served {
 }
 
 // issue writes a self-signed certificate and its key, in place of those that are there.
-func issue(t *testing.T, cert, key string, serial int64) {
+func issue(t testing.TB, cert, key string, serial int64) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

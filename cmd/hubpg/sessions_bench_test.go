@@ -20,7 +20,7 @@ import (
 )
 
 // BenchmarkThousandSessions reports the resident memory of a proxy, as a process of its own, with nobody connected and with
-// a thousand sessions that have asked something and wait.
+// a thousand sessions that have asked something and wait, in plain text and in TLS.
 //
 //	go test -run '^$' -bench ThousandSessions -benchtime 1x ./cmd/hubpg
 func BenchmarkThousandSessions(b *testing.B) {
@@ -46,22 +46,29 @@ func BenchmarkThousandSessions(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for b.Loop() {
-		empty, full := resident(b, binary, database, sessions)
-		b.ReportMetric(empty, "empty-MiB")
-		b.ReportMetric(full, "full-MiB")
-		b.ReportMetric((full-empty)*1024/sessions, "KiB/session")
+	for _, mode := range []string{"disable", "require"} {
+		b.Run("sslmode="+mode, func(b *testing.B) {
+			for b.Loop() {
+				empty, full := resident(b, binary, database, mode, sessions)
+				b.ReportMetric(empty, "empty-MiB")
+				b.ReportMetric(full, "full-MiB")
+				b.ReportMetric((full-empty)*1024/sessions, "KiB/session")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
-	b.ReportMetric(0, "ns/op")
 }
 
 // resident starts a proxy and measures it before and after so many clients have connected.
-func resident(b *testing.B, binary, database string, sessions int) (empty, full float64) {
+func resident(b *testing.B, binary, database, mode string, sessions int) (empty, full float64) {
 	b.Helper()
+	cert, key := filepath.Join(b.TempDir(), "cert.pem"), filepath.Join(b.TempDir(), "key.pem")
+	issue(b, cert, key, 1)
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "serve", "--role", "proxy", "--proxy-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), "HUBPG_DATABASE_URL="+database, "HUBPG_LOG_LEVEL=info")
+	cmd.Env = append(os.Environ(), "HUBPG_DATABASE_URL="+database, "HUBPG_LOG_LEVEL=info",
+		"HUBPG_PROXY_TLS_CERT="+cert, "HUBPG_PROXY_TLS_KEY="+key)
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -90,7 +97,7 @@ func resident(b *testing.B, binary, database string, sessions int) (empty, full 
 	}()
 	time.Sleep(time.Second)
 	empty = residentMiB(b, cmd.Process.Pid)
-	url := fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", address)
+	url := fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=%s", address, mode)
 	for range sessions {
 		conn, err := pgconn.Connect(b.Context(), url)
 		if err != nil {
