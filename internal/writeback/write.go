@@ -200,7 +200,11 @@ func (p *plan) described() []Notice {
 		}
 		list = append(list, n)
 	}
+	rows := fmt.Sprintf("%d rows", total)
+	if total == 1 {
+		rows = "1 row"
+	}
 	return append(list, Notice{
-		Severity: "NOTICE", Code: "01000", Message: fmt.Sprintf("dry run: %d rows would be sent to HubSpot; nothing was changed", total),
+		Severity: "NOTICE", Code: "01000", Message: "dry run: " + rows + " would be sent to HubSpot; nothing was changed",
 	})
 }
