@@ -120,7 +120,7 @@ func (v *session) left(err error) {
 		}
 		v.out.Unlock()
 	}
-	if !errors.Is(err, io.EOF) {
+	if !errors.Is(err, io.EOF) && !v.farewell.Load() { // after a Terminate back may be the first to close
 		v.ending(endClient)
 	}
 }
