@@ -50,7 +50,7 @@ func (t *takeover) write(a *act) (bool, error) {
 			"Send the COPY as a query without parameters, or use INSERT."))
 	}
 	if !a.simple && !a.known {
-		return t.refuse(failure("0A000", "the prepared statement has been replaced since the portal was bound to it", "",
+		return t.refuse(failure("0A000", "the prepared statement has been replaced or closed since the portal was bound to it", "",
 			"Execute the portal before you deallocate the statement."))
 	}
 	permit, err := t.pen.permitted(t.ctx)

@@ -210,7 +210,7 @@ func TestADryRunChangesNothing(t *testing.T) {
 	if a.hub.Stats().ByFamily["write"] != writes || a.value("contacts", id, "firstname") != "Ada" {
 		t.Error("HubSpot was changed")
 	}
-	if len(s.notes) != 2 || !strings.Contains(s.notes[0].Detail, `firstname = "Dry"`) || !strings.Contains(s.notes[1].Message, "1 row") {
+	if len(s.notes) != 2 || !strings.Contains(s.notes[0].Detail, `firstname = "Dry"`) || !strings.Contains(s.notes[1].Message, "1 row would") {
 		t.Errorf("notices: %+v", s.notes)
 	}
 	s.refused("22P02", "update hubspot.contacts set lifecyclestage = 'x'")
