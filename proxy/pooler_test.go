@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -142,16 +144,52 @@ type leg struct {
 	cpu  []float64 // seconds per 10,000 transactions
 }
 
+// progress is what pgbench says of each second.
+var progress = regexp.MustCompile(`^progress: [0-9.]+ s, ([0-9.]+) tps`)
+
+// measure is one round: how many transactions a second were made, once the first seconds are over, and in what processor time.
 func (l *leg) measure(b *testing.B, path, protocol string, clients int) {
 	b.Helper()
-	var before float64
-	if l.pid >= 0 {
-		before = cpuOf(b, l.pid)
+	cmd := apart(path, "-n", "-S", "-P", "1", "-T", strconv.Itoa(warmSeconds+roundSeconds+1), "-M", protocol,
+		"-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), l.url)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		b.Fatalf("pgbench: %v", err)
 	}
-	v := tps(b, path, l.url, protocol, clients)
-	l.tps = append(l.tps, v)
+	if err := cmd.Start(); err != nil {
+		b.Fatalf("pgbench: %v", err)
+	}
+	var said strings.Builder
+	var made, before, after float64
+	second := 0
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		found := progress.FindStringSubmatch(lines.Text())
+		if found == nil {
+			continue
+		}
+		second++
+		if second > warmSeconds && second <= warmSeconds+roundSeconds {
+			v, err := strconv.ParseFloat(found[1], 64)
+			if err != nil {
+				b.Fatalf("pgbench said %s", lines.Text())
+			}
+			made += v
+		}
+		switch {
+		case l.pid < 0:
+		case second == warmSeconds:
+			before = cpuOf(b, l.pid)
+		case second == warmSeconds+roundSeconds:
+			after = cpuOf(b, l.pid)
+		}
+	}
+	if err := cmd.Wait(); err != nil || second < warmSeconds+roundSeconds {
+		b.Fatalf("pgbench: %v\n%s", err, said.String())
+	}
+	l.tps = append(l.tps, made/roundSeconds)
 	if l.pid >= 0 {
-		l.cpu = append(l.cpu, (cpuOf(b, l.pid)-before)/(v*float64(benchSeconds(clients)))*10_000)
+		l.cpu = append(l.cpu, (after-before)/made*10_000)
 	}
 }
 
