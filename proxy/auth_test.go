@@ -30,7 +30,7 @@ import (
 )
 
 // issue writes a self-signed certificate for localhost into dir and gives it to the owner of dir, as Postgres wants.
-func issue(t *testing.T, dir, name string) (cert, key string) {
+func issue(t testing.TB, dir, name string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

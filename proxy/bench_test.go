@@ -11,12 +11,14 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"hubpg/internal/pgtest"
 	"hubpg/internal/pgwire"
+	"hubpg/proxy"
 )
 
 // A round of BenchmarkPgbench: what the first seconds make is left out, in which the backends of new connections read the catalogs
@@ -63,6 +65,46 @@ func BenchmarkPgbench(b *testing.B) {
 				b.ReportMetric(0, "ns/op")
 			})
 		}
+	}
+}
+
+// BenchmarkPgbenchInTLS compares sessions whose client is in TLS: carried by the event loop, relayed by goroutines, and through
+// pgbouncer, as BenchmarkPgbench does.
+//
+//	go test -run '^$' -bench PgbenchInTLS -benchtime 15x ./proxy
+func BenchmarkPgbenchInTLS(b *testing.B) {
+	path := pgbench(b)
+	db := pgtest.New(b)
+	if out, err := osexec.Command(path, "-i", "-q", "-s", "2", db.URL).CombinedOutput(); err != nil {
+		b.Fatalf("initialize pgbench: %v\n%s", err, out)
+	}
+	cert, key := issue(b, pgtest.Dir(b), "proxy")
+	carried := newRig(b, db, func(c *proxy.Config) { c.TLS.CertFile, c.TLS.KeyFile = cert, key })
+	relayed := newRig(b, db, func(c *proxy.Config) { c.TLS.CertFile, c.TLS.KeyFile, c.ExpressAfter = cert, key, -1 })
+	p := newPooler(b, db, "client_tls_sslmode = allow", "client_tls_cert_file = "+cert, "client_tls_key_file = "+key)
+	const mode = "sslmode=require"
+	for _, clients := range []int{1, 8, 64} {
+		b.Run(strconv.Itoa(clients), func(b *testing.B) {
+			legs := []*leg{{name: "proxy", url: carried.url(mode)}, {name: "goroutines", url: relayed.url(mode)}}
+			if p != nil {
+				legs = append(legs, &leg{name: "pgbouncer", url: strings.Replace(p.url, "sslmode=disable", mode, 1), pid: p.pid})
+			}
+			order := slices.Clone(legs)
+			for b.Loop() {
+				for _, l := range order {
+					l.measure(b, path, "prepared", clients)
+				}
+				slices.Reverse(order)
+			}
+			for _, l := range legs {
+				b.ReportMetric(median(l.tps), l.name+"-tps")
+				b.ReportMetric(median(l.cpu), l.name+"-cpu-s/10k")
+			}
+			if p != nil {
+				legs[0].compare(b, legs[2])
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }
 

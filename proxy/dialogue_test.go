@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -137,11 +138,22 @@ func discuss(t *testing.T, address, database string, script []pgproto3.FrontendM
 	return discussAs(t, "app", address, database, script, pieces, stays)
 }
 
+// inTLS stands before an address that is to be spoken to in TLS.
+const inTLS = "tls://"
+
+func reach(address string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: patience}
+	if secret, ok := strings.CutPrefix(address, inTLS); ok {
+		return tls.DialWithDialer(dialer, "tcp", secret, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}})
+	}
+	return dialer.Dial("tcp", address)
+}
+
 // discussAs is discuss of a role whose connection is there until stays is closed.
 func discussAs(
 	t *testing.T, role, address, database string, script []pgproto3.FrontendMessage, pieces *rand.Rand, stays <-chan struct{},
 ) (lines []string, ended bool) {
-	conn, err := net.DialTimeout("tcp", address, patience)
+	conn, err := reach(address)
 	if err != nil {
 		t.Errorf("dial: %v", err)
 		return nil, false
@@ -235,8 +247,12 @@ func number(t *testing.T, variable string, otherwise int) int {
 // their answers are there, is answered too.
 func TestDialoguesAreAnsweredAsByPostgres(t *testing.T) {
 	t.Parallel()
-	full := newCRM(t, func(c *proxy.Config) { c.ListenerIdle = -1 })
-	bare := newRig(t, full.db, func(c *proxy.Config) { c.Changes = nil })
+	cert, key := issue(t, t.TempDir(), "proxy")
+	full := newCRM(t, func(c *proxy.Config) { c.ListenerIdle, c.TLS.CertFile, c.TLS.KeyFile = -1, cert, key })
+	bare := newRig(t, full.db, func(c *proxy.Config) { c.Changes, c.TLS.CertFile, c.TLS.KeyFile = nil, cert, key })
+	afoot := newRig(t, full.db, func(c *proxy.Config) {
+		c.Changes, c.ExpressAfter, c.TLS.CertFile, c.TLS.KeyFile = nil, -1, cert, key
+	})
 	direct, err := url.Parse(full.db.URL)
 	if err != nil {
 		t.Fatalf("parse: %v", err)
@@ -269,17 +285,22 @@ func TestDialoguesAreAnsweredAsByPostgres(t *testing.T) {
 				script = append(script, query("rollback"), parse(writes), bind, execute, sync1, query(theEnd))
 			}
 			want, ended := discuss(t, direct.Host, full.db.Name, script, nil)
-			for way, r := range map[string]*rig{"relay": bare, "with everything": full.rig} {
-				got, gotEnded := discuss(t, r.server.Addr().String(), full.db.Name, script, []*rand.Rand{nil, dice}[dice.IntN(2)])
+			relay, goroutines, everything := bare.server.Addr().String(), afoot.server.Addr().String(), full.rig.server.Addr().String()
+			for _, address := range []string{relay, inTLS + relay, inTLS + goroutines, everything, inTLS + everything} {
+				got, gotEnded := discuss(t, address, full.db.Name, script, []*rand.Rand{nil, dice}[dice.IntN(2)])
 				want := want
 				if !ended && !gotEnded && (fatal(want) || fatal(got)) {
 					n := max(min(len(want), len(got))-1, 0)
 					want, got = want[:n:n], got[:n]
 				}
-				if amid && r == full.rig { // what is wrong with a text is said in other words, or not at all
+				if amid && strings.HasSuffix(address, everything) { // what is wrong with a text is said in other words, or not at all
 					want, got = ready(want), ready(got)
 				}
 				if diff := cmp.Diff(want, got); diff != "" || ended != gotEnded {
+					way := map[string]string{
+						relay: "relay", inTLS + relay: "relay in TLS", inTLS + goroutines: "by goroutines in TLS",
+						everything: "everything", inTLS + everything: "everything in TLS",
+					}[address]
 					t.Errorf("seed %d, %s: ended %v, %v (-Postgres +proxy):\n%s\n%s", seed, way, ended, gotEnded, diff, saying(script))
 				}
 			}

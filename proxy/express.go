@@ -34,38 +34,43 @@ var errCalm = errors.New("the session may be carried by the loop")
 
 // gauge is a connection of the loop that tells whether the last read filled the buffer.
 type gauge struct {
-	*netloop.Conn
+	carried
 	filled bool
 }
 
 func (g *gauge) TryRead(b []byte) (n int, ready bool, err error) {
-	n, ready, err = g.Conn.TryRead(b)
+	n, ready, err = g.carried.TryRead(b)
 	g.filled = n == len(b)
 	return n, ready, err
 }
 
-// mount makes both connections the loop's, where they are plain and it has room. Nothing else may be using them.
+// news says that the loop has reported something.
+func (g *gauge) news() {
+	if s, ok := g.carried.(*secured); ok {
+		s.socket.dry = false
+	}
+}
+
+// more reports whether there may be something to read that the loop will not report.
+func (g *gauge) more() bool {
+	_, ok := g.carried.(*secured) // which reads beyond the record that it was asked for
+	return ok || g.Ended()
+}
+
+// mount makes both connections the loop's, where it has room. Nothing else may be using them.
 func (v *session) mount() {
 	loop := v.server.loops.take()
-	if loop == nil || v.server.config.ExpressAfter <= 0 || !plain(v.client) || !plain(v.upstream.conn) {
+	if loop == nil || v.server.config.ExpressAfter <= 0 {
 		return
 	}
 	for _, conn := range []*net.Conn{&v.client, &v.upstream.conn} {
-		adopted, err := loop.Adopt(*conn)
+		adopted, err := adopt(loop, *conn)
 		if err != nil { // out of descriptors: the session is relayed without the loop
 			v.log.Debug("leave a connection to the runtime", "error", err)
 			return
 		}
 		*conn = adopted
 	}
-}
-
-func plain(conn net.Conn) bool {
-	switch conn.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		return true
-	}
-	return false
 }
 
 // steps moves the pump until it ends, or until the loop may do so.
@@ -95,8 +100,8 @@ func (f *front) newPump(rest []byte) *pgwire.Pump {
 // gaugedPump is newPump, with the gauge that it reads where the event loop can move it: not where a rest is to be read
 // first, which no event tells of.
 func gaugedPump(conn net.Conn, rest []byte, filter pgwire.Filter) (*pgwire.Pump, *gauge) {
-	if c, ok := conn.(*netloop.Conn); ok && len(rest) <= pgwire.SmallBuffer {
-		g := &gauge{Conn: c}
+	if c, ok := conn.(carried); ok && len(rest) <= pgwire.SmallBuffer {
+		g := &gauge{carried: c}
 		return newPump(g, rest, filter), g
 	}
 	return newPump(conn, rest, filter), nil
@@ -184,8 +189,8 @@ func (r *ride) begin() {
 	c.express.Add(1)
 	c.rides.Add(1)
 	r.turn.Lock() // a call that moves one must find both attached
-	r.gauge.Conn.Attach(r.fromClient)
-	r.conn.Conn.Attach(r.fromServer)
+	r.gauge.Attach(r.fromClient)
+	r.conn.Attach(r.fromServer)
 	r.turn.Unlock()
 	r.fromClient()
 	r.fromServer()
@@ -197,8 +202,8 @@ func (r *ride) end() {
 	defer v.among.Done()
 	r.turn.Lock()   // until the call is done that has found the end
 	r.turn.Unlock() //nolint:staticcheck // nothing is to be done, but after it
-	r.gauge.Conn.Detach()
-	r.conn.Conn.Detach()
+	r.gauge.Detach()
+	r.conn.Detach()
 	v.server.counters.express.Add(-1)
 	f.riding, f.calm = false, 0
 	if r.moved < shortRide {
@@ -238,6 +243,7 @@ func (r *ride) fromClient() {
 		return
 	}
 	defer r.caught(&r.ended.front)
+	r.gauge.news()
 	for r.on {
 		err := r.pump.Step()
 		if errors.Is(err, netloop.ErrAgain) {
@@ -247,7 +253,7 @@ func (r *ride) fromClient() {
 			r.ended.front = err
 			r.leave()
 		}
-		if !r.gauge.Ended() {
+		if !r.gauge.more() {
 			return
 		}
 	}
@@ -262,6 +268,7 @@ func (r *ride) fromServer() {
 	}
 	defer r.caught(&r.ended.back)
 	defer r.filter.unlock()
+	r.conn.news()
 	for r.on {
 		if !r.out.TryLock() { // somebody ends the session, and may have to wait for the client
 			r.leave()
@@ -273,11 +280,11 @@ func (r *ride) fromServer() {
 		if errors.Is(err, netloop.ErrAgain) {
 			return
 		}
-		if r.moved++; err != nil || r.conn.filled || r.gauge.Conn.Spilled() {
+		if r.moved++; err != nil || r.conn.filled || r.gauge.Spilled() {
 			r.ended.back = err
 			r.leave()
 		}
-		if !r.conn.Ended() {
+		if !r.conn.more() {
 			return
 		}
 	}

@@ -86,7 +86,7 @@ func (s *Server) directTLS(ctx context.Context, g *greeting) error {
 
 func (s *Server) secure(ctx context.Context, g *greeting) error {
 	config, shown := s.tls.config()
-	conn := tls.Server(g.conn, config)
+	conn := tls.Server(&socket{Conn: g.conn}, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

@@ -86,7 +86,7 @@ func (u *upstream) handshake(ctx context.Context, conn net.Conn) (net.Conn, erro
 	} else if err := requestTLS(ctx, conn); err != nil {
 		return nil, err
 	}
-	secure := tls.Client(conn, config)
+	secure := tls.Client(&socket{Conn: conn}, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("dial Postgres: %w", ctx.Err())
@@ -139,6 +139,14 @@ func (s *Server) login(ctx context.Context, startup *pgwire.Startup, password st
 			config.RuntimeParams[p.Name] = p.Value
 		}
 	}
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &socket{Conn: conn}, nil
+	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		out.notices = append(out.notices, wireError((*pgconn.PgError)(n)))
 	}
@@ -160,6 +168,9 @@ func (s *Server) login(ctx context.Context, startup *pgwire.Startup, password st
 	out.upstream = &upstream{
 		conn: h.Conn, tls: h.TLSConfig, pid: h.PID, key: h.SecretKey,
 		direct: config.SSLNegotiation == "direct",
+	}
+	if s, ok := out.conn.(*socket); ok { // there is no TLS
+		out.conn = s.Conn
 	}
 	remote := h.Conn.RemoteAddr()
 	out.network, out.address = remote.Network(), remote.String()

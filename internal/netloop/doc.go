@@ -13,7 +13,13 @@
 // ordinary connections.
 package netloop
 
-import "errors"
+import "net"
 
-// ErrAgain says that an attached connection has nothing to read now.
-var ErrAgain = errors.New("nothing to read yet")
+// ErrAgain says that an attached connection has nothing to read now. It is temporary, so TLS goes on after it.
+var ErrAgain net.Error = again{}
+
+type again struct{}
+
+func (again) Error() string   { return "nothing to read yet" }
+func (again) Timeout() bool   { return false }
+func (again) Temporary() bool { return true }
