@@ -105,7 +105,9 @@ func (p *pen) claims(message []byte) bool {
 func (p *pen) looksAt(message []byte) bool {
 	switch message[0] {
 	case 'Q':
-		return p.claimsQuery(message)
+		claimed := p.claimsQuery(message)
+		p.forget("") // it ends the unnamed statement; its portals stay
+		return claimed
 	case 'P':
 		p.parse(message)
 	case 'B':

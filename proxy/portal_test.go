@@ -30,7 +30,10 @@ func TestAPortalIsWhatItWasBoundTo(t *testing.T) {
 			&pgproto3.Parse{Query: strings.Replace(set("A"), "'A'", "case $1 when 7 then 'A' end", 1), ParameterOIDs: []uint32{20}},
 			&pgproto3.Bind{ParameterFormatCodes: []int16{1}, Parameters: [][]byte{{0, 0, 0, 0, 0, 0, 0, 7}}}, parse(set("B")), execute, sync1,
 		}, ""},
-		"in a block":                {[]pgproto3.FrontendMessage{query("begin"), parse(set("A")), bind, sync1, execute, sync1, query("commit")}, ""},
+		"in a block": {[]pgproto3.FrontendMessage{query("begin"), parse(set("A")), bind, sync1, execute, sync1, query("commit")}, ""},
+		"of a statement that a query has ended": {[]pgproto3.FrontendMessage{
+			query("begin"), parse(set("A")), &pgproto3.Bind{DestinationPortal: "p"}, sync1, query("select 1"), &pgproto3.Execute{Portal: "p"}, sync1, query("commit"),
+		}, ""},
 		"over with its transaction": {[]pgproto3.FrontendMessage{parse(set("B")), bind, sync1, execute, sync1}, "34000"},
 		"over with a savepoint": {[]pgproto3.FrontendMessage{
 			query("begin"), query("savepoint a"), parse(set("B")), bind, sync1, query("rollback to a"), execute, sync1, query("rollback"),

@@ -107,7 +107,7 @@ func (t *takeover) execute(message []byte) error {
 		defer again.release()
 	}
 	ok, err := t.open(false, t.pen.permit != "" && a.effect.Control == sqlstmt.NoControl && !a.effect.CopyIn)
-	if err == nil && !ok && !t.void && !t.pen.unbound() { // in a failed block that has to be ended
+	if err == nil && !ok && !t.void && !t.pen.unbound() && a.effect.Control != sqlstmt.NoControl { // in a failed block that has to be ended
 		ok, err = t.settleEarlier(false)
 	}
 	switch {
