@@ -33,7 +33,7 @@ const (
 // ratio of its median throughput to Postgres's own, and its processor time; and of the proxy the median of the rounds' ratios to
 // pgbouncer, with the bounds between which that lies with 95 % certainty.
 //
-//	go test -run '^$' -bench Pgbench/ -benchtime 15x -timeout 2h ./proxy
+//	go test -run '^$' -bench 'Pgbench$/' -benchtime 15x -timeout 2h ./proxy
 func BenchmarkPgbench(b *testing.B) {
 	path := pgbench(b)
 	db := pgtest.New(b)

@@ -197,7 +197,7 @@ func (l *leg) report(b *testing.B, direct *leg) {
 	b.Helper()
 	b.ReportMetric(median(l.tps), l.name+"-tps")
 	if l.pid >= 0 {
-		b.ReportMetric(median(l.tps)/median(direct.tps), l.name+"-ratio")
+		b.ReportMetric(median(l.tps)/median(direct.tps), l.name+"-to-direct")
 		b.ReportMetric(median(l.cpu), l.name+"-cpu-s/10k")
 	}
 }
