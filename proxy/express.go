@@ -29,6 +29,9 @@ const (
 	mostCalmReads = 1024
 )
 
+// mostInARow is how many steps a ride makes while the others of its loop wait. One that has more to make is over.
+const mostInARow = 64
+
 // errCalm ends the moving of front's pump by front itself.
 var errCalm = errors.New("the session may be carried by the loop")
 
@@ -244,12 +247,12 @@ func (r *ride) fromClient() {
 	}
 	defer r.caught(&r.ended.front)
 	r.gauge.news()
-	for r.on {
+	for left := mostInARow; r.on; left-- {
 		err := r.pump.Step()
 		if errors.Is(err, netloop.ErrAgain) {
 			return
 		}
-		if r.moved++; err != nil || r.gauge.filled || r.conn.Spilled() {
+		if r.moved++; err != nil || r.gauge.filled || r.conn.Spilled() || left == 0 {
 			r.ended.front = err
 			r.leave()
 		}
@@ -269,7 +272,7 @@ func (r *ride) fromServer() {
 	defer r.caught(&r.ended.back)
 	defer r.filter.unlock()
 	r.conn.news()
-	for r.on {
+	for left := mostInARow; r.on; left-- {
 		if !r.out.TryLock() { // somebody ends the session, and may have to wait for the client
 			r.leave()
 			return
@@ -280,7 +283,7 @@ func (r *ride) fromServer() {
 		if errors.Is(err, netloop.ErrAgain) {
 			return
 		}
-		if r.moved++; err != nil || r.conn.filled || r.gauge.Spilled() {
+		if r.moved++; err != nil || r.conn.filled || r.gauge.Spilled() || left == 0 {
 			r.ended.back = err
 			r.leave()
 		}

@@ -4,9 +4,11 @@ package proxy_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -253,6 +255,66 @@ func TestACarriedClientThatDoesNotReadHoldsUpNobody(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A client that has said very much in very small records of TLS is not listened to for as long as that takes while others wait.
+func TestManySmallRecordsHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, func(c *proxy.Config) {
+		c.ExpressAfter, c.Changes = 1, nil
+		c.TLS.CertFile, c.TLS.KeyFile = issue(t, t.TempDir(), "proxy")
+	})
+	gathers := &gathered{Conn: r.dial()}
+	conn := tls.Client(gathers, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}})
+	reader := pgwire.NewReader(conn, 1<<20)
+	answers := func(n int) {
+		for n > 0 {
+			h, _, err := reader.Read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h.Type == 'Z' {
+				n--
+			}
+		}
+	}
+	if _, err := conn.Write(startup("user", "hubpg_owner", "database", r.db.Name)); err != nil {
+		t.Fatal(err)
+	}
+	answers(1)
+	r.carried(1)
+	rides := r.server.Stats().Rides
+	const records = 400
+	gathers.hold = true
+	for range records {
+		if _, err := conn.Write(pgwire.AppendSync(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gathers.hold = false
+	if _, err := conn.Write(pgwire.AppendSync(nil)); err != nil {
+		t.Fatal(err)
+	}
+	answers(records + 1)
+	if r.server.Stats().Rides == rides {
+		t.Error("the loop moved them all at once")
+	}
+}
+
+// gathered is a connection whose writes are sent together once it does not hold them.
+type gathered struct {
+	net.Conn
+	hold bool
+	kept []byte
+}
+
+func (g *gathered) Write(b []byte) (int, error) {
+	if g.kept = append(g.kept, b...); g.hold {
+		return len(b), nil
+	}
+	_, err := g.Conn.Write(g.kept)
+	g.kept = nil
+	return len(b), err
 }
 
 // TestASilentSessionHasNoGoroutine: whatever it has done before, a session that the loop carries takes none, and its end leaves
