@@ -126,12 +126,19 @@ func TestWhatCannotBeRepeatedKeepsItsBackend(t *testing.T) {
 	t.Parallel()
 	r := newParkRig(t, nil, func(c *proxy.Config) { c.Poll = 50 * time.Millisecond })
 	owner := r.db.Conn(t)
-	witness := r.connect() // parked as soon as the hub knows the names
-	exec(t, witness, "listen hubspot")
+	// Parked as soon as the hub knows the names: one that has read before keeps its backend for good.
 	eventually(t, "a listener that reads is parked", func() bool {
+		witness := r.connect()
+		exec(t, witness, "listen hubspot")
 		exec(t, witness, "select relname from pg_class limit 1")
 		time.Sleep(3 * parkAfter)
-		return r.server.Stats().Parked == 1
+		if r.server.Stats().Parked == 1 {
+			return true
+		}
+		if err := witness.Close(deadline(t)); err != nil {
+			t.Fatalf("close: %v", err)
+		}
+		return false
 	})
 	// The hub has yet to hear of these.
 	exec(t, owner, "create sequence numbers")
