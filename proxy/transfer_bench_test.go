@@ -68,7 +68,8 @@ func BenchmarkTransferInTLS(b *testing.B) {
 	runtime := newRig(b, db, func(c *proxy.Config) { c.TLS.CertFile, c.TLS.KeyFile, c.ExpressAfter = cert, key, -1 })
 	exec(b, db.Conn(b), "create unlogged table taken (line text)")
 	for _, way := range []struct{ name, sql string }{
-		{"select", rows}, {"copy-out", "copy (" + rows + ") to stdout"},
+		{"select", rows},
+		{"copy-out", "copy (" + rows + ") to stdout"},
 		{"copy-in", `\copy taken from program 'yes ` + line1000 + ` | head -n 400000'`},
 	} {
 		b.Run(way.name, func(b *testing.B) {
