@@ -162,7 +162,7 @@ func discussAs(
 		<-stays
 		conn.Close()
 	}()
-	if err := conn.SetDeadline(time.Now().Add(patience / 3)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(2 * patience)); err != nil {
 		t.Errorf("set deadline: %v", err)
 	}
 	wire := startup("user", role, "database", database)
@@ -191,6 +191,9 @@ func discussAs(
 	r := pgproto3.NewFrontend(conn, nil)
 	last := false
 	for {
+		if err := conn.SetReadDeadline(time.Now().Add(patience / 3)); err != nil {
+			t.Errorf("deadline: %v", err)
+		}
 		m, err := r.Receive()
 		if err != nil {
 			if isTimeout(err) {
