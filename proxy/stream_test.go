@@ -106,6 +106,38 @@ func TestLargeValuesAreNeverHeld(t *testing.T) {
 	}
 }
 
+// Between two programs on one machine a stream waits where it comes from, not in the kernel's buffers.
+func TestLittleWaitsForAClientThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Migrated(t, migrations.Up)
+	r := newRig(t, db, nil)
+	conn, err := net.DialTimeout("tcp", r.server.Addr().String(), patience)
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := errors.Join(conn.SetDeadline(time.Now().Add(2*patience)), send(conn, startup("user", "hubpg_owner", "database", db.Name))); err != nil {
+		t.Fatalf("log in: %v", err)
+	}
+	skim(t, conn)
+	if err := send(conn, said('Q', "select repeat('x', 1000) from generate_series(1, 50000)\x00")); err != nil {
+		t.Fatalf("ask: %v", err)
+	}
+	var sent int64
+	eventually(t, "no more is sent", func() bool {
+		before := sent
+		sent = r.server.Stats().BytesOut
+		time.Sleep(200 * time.Millisecond)
+		return sent > 100_000 && sent == before
+	})
+	if sent > 1<<20 {
+		t.Errorf("%d bytes wait for a client that does not read", sent)
+	}
+	if n, err := io.CopyN(io.Discard, conn, 50_000_000); err != nil {
+		t.Errorf("%d bytes came in the end; %v", n, err)
+	}
+}
+
 // skim reads to the end of an answer and returns the size of its largest message.
 func skim(t *testing.T, conn net.Conn) (largest int) {
 	t.Helper()

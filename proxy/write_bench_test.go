@@ -118,6 +118,9 @@ func (l *leg) round(b *testing.B, path, protocol string, clients, transactions i
 func (l *leg) compare(b *testing.B, with *leg) {
 	b.Helper()
 	for name, ratios := range map[string][]float64{"": quotients(l.tps, with.tps), "-cpu": quotients(with.cpu, l.cpu)} {
+		if len(ratios) == 0 { // not measured
+			continue
+		}
 		slices.Sort(ratios)
 		n := float64(len(ratios))
 		low := max(0, int(n/2-0.98*math.Sqrt(n)))
@@ -128,8 +131,8 @@ func (l *leg) compare(b *testing.B, with *leg) {
 }
 
 func quotients(list, by []float64) []float64 {
-	out := make([]float64, len(list))
-	for i, v := range list {
+	out := make([]float64, min(len(list), len(by)))
+	for i, v := range list[:len(out)] {
 		out[i] = v / by[i]
 	}
 	return out
