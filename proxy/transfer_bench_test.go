@@ -126,6 +126,8 @@ func BenchmarkConnect(b *testing.B) {
 	}
 	if p := newPooler(b, db); p != nil {
 		legs = append(legs, &leg{name: "pgbouncer", url: p.url})
+		over := newRig(b, db, func(c *proxy.Config) { c.Upstream = p.url })
+		legs = append(legs, &leg{name: "proxy-over-pgbouncer", url: over.url()})
 	}
 	for _, clients := range []int{1, 8} {
 		b.Run(strconv.Itoa(clients), func(b *testing.B) {
