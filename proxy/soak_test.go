@@ -168,7 +168,7 @@ func settled(t *testing.T, r *rig) {
 	eventually(t, "no session is left", func() bool { return r.server.Stats().Sessions == 0 })
 }
 
-// soak runs clients, a few at a time, for a while, and tells how many there were and how many broke off.
+// soak runs clients, a few at a time, for a while and until there were enough, and tells how many there were and how many broke off.
 func soak(t *testing.T, r *rig, seed uint64, lasts time.Duration, enough int64) (done, broken int64) {
 	t.Helper()
 	const workers = 12
