@@ -252,7 +252,7 @@ func (r *ride) fromClient() {
 		if errors.Is(err, netloop.ErrAgain) {
 			return
 		}
-		if r.moved++; err != nil || r.gauge.filled || r.conn.Spilled() || left == 0 {
+		if r.moved++; err != nil || r.gauge.filled || r.conn.Spilled() || left == 1 {
 			r.ended.front = err
 			r.leave()
 		}
@@ -283,7 +283,7 @@ func (r *ride) fromServer() {
 		if errors.Is(err, netloop.ErrAgain) {
 			return
 		}
-		if r.moved++; err != nil || r.conn.filled || r.gauge.Spilled() || left == 0 {
+		if r.moved++; err != nil || r.conn.filled || r.gauge.Spilled() || left == 1 {
 			r.ended.back = err
 			r.leave()
 		}

@@ -267,9 +267,10 @@ func confine(client net.Conn) {
 	}
 }
 
-// nearBuffer bounds the kernel's buffers of a connection within the machine, which need not bridge any distance; Linux makes twice
-// as much of it, and lets everybody ask for that. Otherwise a stream whose receiver is slow fills megabytes, which have left the
-// processor's caches when they are read.
+// nearBuffer bounds the kernel's buffers of a connection within the machine, which need not bridge any distance. Otherwise a stream whose
+// receiver is slow fills megabytes, which have left the processor's caches when they are read. Linux makes twice as much of it, where
+// net.core.rmem_max and wmem_max allow that, which are 208 KiB unless somebody has changed them. Less than 128 KiB would end the reading
+// of long streams in large pieces (netloop's muchRoom).
 const nearBuffer = 160 << 10
 
 // within reports whether both ends of a connection are on this machine.

@@ -28,18 +28,7 @@ func TestLargeValuesAreNeverHeld(t *testing.T) {
 		t.Skip("the system does not tell the memory of a process")
 	}
 	const size = 100 << 20 // more than a statement that is looked at whole
-	session := func() net.Conn {
-		conn, err := net.DialTimeout("tcp", p.address, patience)
-		if err != nil {
-			t.Fatalf("dial: %v", err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		if err := errors.Join(conn.SetDeadline(time.Now().Add(2*patience)), send(conn, startup("user", "hubpg_owner", "database", db.Name))); err != nil {
-			t.Fatalf("log in: %v", err)
-		}
-		skim(t, conn)
-		return conn
-	}
+	session := func() net.Conn { return enter(t, p.address, db.Name) }
 	conn := session()
 	say := func(conn net.Conn, text string) {
 		if err := send(conn, said('Q', text+"\x00")); err != nil {
@@ -111,15 +100,7 @@ func TestLittleWaitsForAClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Migrated(t, migrations.Up)
 	r := newRig(t, db, nil)
-	conn, err := net.DialTimeout("tcp", r.server.Addr().String(), patience)
-	if err != nil {
-		t.Fatalf("dial: %v", err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	if err := errors.Join(conn.SetDeadline(time.Now().Add(2*patience)), send(conn, startup("user", "hubpg_owner", "database", db.Name))); err != nil {
-		t.Fatalf("log in: %v", err)
-	}
-	skim(t, conn)
+	conn := enter(t, r.server.Addr().String(), db.Name)
 	if err := send(conn, said('Q', "select repeat('x', 1000) from generate_series(1, 50000)\x00")); err != nil {
 		t.Fatalf("ask: %v", err)
 	}
@@ -136,6 +117,21 @@ func TestLittleWaitsForAClientThatDoesNotRead(t *testing.T) {
 	if n, err := io.CopyN(io.Discard, conn, 50_000_000); err != nil {
 		t.Errorf("%d bytes came in the end; %v", n, err)
 	}
+}
+
+// enter logs in with a bare connection.
+func enter(t *testing.T, address, database string) net.Conn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := errors.Join(conn.SetDeadline(time.Now().Add(2*patience)), send(conn, startup("user", "hubpg_owner", "database", database))); err != nil {
+		t.Fatalf("log in: %v", err)
+	}
+	skim(t, conn)
+	return conn
 }
 
 // skim reads to the end of an answer and returns the size of its largest message.

@@ -145,6 +145,7 @@ func (s *Server) login(ctx context.Context, startup *pgwire.Startup, password st
 		if err != nil {
 			return nil, err
 		}
+		tune(conn)
 		return &socket{Conn: conn}, nil
 	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
