@@ -51,8 +51,42 @@ func (v *session) authenticate(ctx context.Context) error {
 	return err
 }
 
-// relay passes the exchange between client and Postgres on as it is.
+// relay passes the exchange between client and Postgres on as it is. A client whom Postgres would let in without asking anything may
+// get a backend of another such one instead.
 func (l *login) relay(ctx context.Context) error {
+	keeper := l.session.server.keeper
+	l.claim = keeper.ask(ctx, l.startup).claim("")
+	if in := keeper.login(l.claim); in != nil {
+		l.renewable("")
+		return l.admit(in)
+	}
+	err := keeper.makeRoom(ctx, func() error {
+		l.startAgain()
+		return l.exchange(ctx)
+	})
+	if errors.Is(err, errNoRoom) {
+		return errors.Join(errRefusedByServer, l.flush())
+	}
+	if l.sent > 0 {
+		l.claim = claim{} // what the client has shown is Postgres's to judge
+	}
+	return err
+}
+
+// startAgain forgets an attempt, if there was one, of which the client has heard nothing.
+func (l *login) startAgain() {
+	if l.upstream == nil {
+		return
+	}
+	l.upstream.conn.Close()
+	l.session.server.admission.leave(l.role)
+	l.role, l.loggedIn, l.told = "", false, nil
+	l.session.server.keys.remove(l.session)
+	l.out = appendNegotiation(nil, l.startup)
+}
+
+// exchange is one attempt to log in by relaying.
+func (l *login) exchange(ctx context.Context) error {
 	u, err := l.session.server.dial(ctx)
 	if err != nil {
 		return l.unreachable(err)
@@ -110,6 +144,9 @@ func (l *login) step() (bool, error) {
 			l.told.note(p)
 		}
 		l.out = append(l.out, message...)
+	case 'N':
+		l.claim = claim{} // another login would be told as well
+		l.out = append(l.out, message...)
 	case 'v': // Postgres was asked for 3.0 without extensions; what the client asked for was answered already
 	default:
 		l.out = append(l.out, message...)
@@ -118,13 +155,19 @@ func (l *login) step() (bool, error) {
 	case 'Z':
 		return true, l.flush()
 	case 'E':
-		if err := l.flush(); err != nil {
-			return false, err
+		if l.sent == 0 && pgwire.ParseError(message).Code == noRoom {
+			return false, errNoRoom
 		}
-		return false, errRefusedByServer
+		return false, errors.Join(errRefusedByServer, l.flush())
 	}
 	return false, nil
 }
+
+// noRoom is the SQLSTATE of a login for which Postgres, the database or the role has too many connections already.
+const noRoom = "53300"
+
+// errNoRoom ends a login that was refused so, with an error that the client has yet to be told.
+var errNoRoom = errors.New("no connection left in Postgres")
 
 // errRefusedByServer ends a login that Postgres refused with an error that the client has seen.
 var errRefusedByServer = errors.New("login refused by Postgres")
@@ -245,12 +288,20 @@ func (l *login) password(ctx context.Context) error {
 		return errProtocol(err)
 	}
 	l.renewable(secret)
-	return l.enter(ctx)
+	return l.enter(ctx, l.renew)
 }
 
 // enter logs in to Postgres in the client's name and tells the client what that came to.
-func (l *login) enter(ctx context.Context) error {
-	in, err := l.renew(ctx)
+func (l *login) enter(ctx context.Context, login func(context.Context) (*loginResult, error)) error {
+	keeper := l.session.server.keeper
+	if in := keeper.login(l.claim); in != nil {
+		return l.admit(in)
+	}
+	var in *loginResult
+	err := keeper.makeRoom(ctx, func() (err error) {
+		in, err = login(ctx)
+		return err
+	})
 	if err != nil {
 		if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 			l.out = wireError(refused).Append(l.out)
@@ -262,6 +313,14 @@ func (l *login) enter(ctx context.Context) error {
 		}
 		return errors.Join(l.flush(), l.unreachable(err))
 	}
+	if len(in.notices) > 0 {
+		l.claim = claim{} // another login would be told as well
+	}
+	return l.admit(in)
+}
+
+// admit makes the backend that was logged in for the client its own, and tells it so.
+func (l *login) admit(in *loginResult) error {
 	l.use(in.upstream)
 	l.serverRest = in.rest
 	if err := l.join(); err != nil {

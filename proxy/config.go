@@ -52,6 +52,7 @@ const (
 	DefaultStatementMemory    = 512 << 20
 	DefaultCopyDisk           = 2 << 30 // eight of the largest, which the disk of a small machine has room for
 	DefaultStatementWait      = 10 * time.Second
+	DefaultKeptFor            = time.Minute
 )
 
 // maxLogin caps one authentication message of a client; Postgres's own cap for tokens.
@@ -77,7 +78,8 @@ type Config struct {
 	// AuthQuery is for AuthSCRAM: a query with the role's name as $1 whose one row holds the name and the stored
 	// password; no row for an unknown role. DefaultAuthQuery if empty.
 	AuthQuery string
-	// AuthPool is where AuthQuery runs, on the server that the clients log in to; Changes if nil.
+	// AuthPool is where AuthQuery runs, and where roles are looked at before a client is given a kept backend: on the server that
+	// the clients log in to; Changes if nil.
 	AuthPool *pgxpool.Pool
 	// TLS is the certificate shown to clients; without one the proxy speaks plain text only.
 	TLS TLS
@@ -132,6 +134,10 @@ type Limits struct {
 	// wait for it is not read meanwhile.
 	StatementMemory int64
 	StatementWait   time.Duration // for that; then the statement fails
+	// KeptBackends is how many backends whose clients have left are kept for the next ones; none unless it is more than 0. It needs
+	// Config.AuthPool. DESIGN.md says what a client can tell a kept backend from a new one by.
+	KeptBackends int
+	KeptFor      time.Duration // since the backend's login
 	// FreshWithin is how long a statement waits for its tables to be as fresh as hubpg.max_staleness asks for.
 	FreshWithin time.Duration
 }
@@ -160,6 +166,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Limits.FreshWithin, DefaultFreshWithin)
 	setDefault(&c.Limits.StatementMemory, DefaultStatementMemory)
 	setDefault(&c.Limits.StatementWait, DefaultStatementWait)
+	setDefault(&c.Limits.KeptFor, DefaultKeptFor)
 	if len(c.Schemas) == 0 {
 		c.Schemas = []string{"hubspot"}
 	}
@@ -198,6 +205,9 @@ func (c *Config) validate() error {
 	}
 	if c.TLS.Required && c.TLS.CertFile == "" {
 		return errors.New("TLS is required of clients, but there is no certificate")
+	}
+	if c.Limits.KeptBackends > 0 && c.AuthPool == nil {
+		return errors.New("keeping backends needs a pool to look at roles with")
 	}
 	if c.Writer != nil && c.Changes == nil {
 		return errors.New("a writer needs the pool on the database of the mirrored tables")

@@ -332,6 +332,13 @@ func (c *crm) contact(email string) int64 {
 // poll reads all records of a type as the materializer would.
 func (c *crm) poll(table string) {
 	c.t.Helper()
+	if err := c.read(c.t.Context(), table); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// read is poll for whoever may go on after the test has ended.
+func (c *crm) read(ctx context.Context, table string) error {
 	t := c.tables[table]
 	b := &mirror.Batch{Table: t, Columns: t.Readable(), Source: changes.Follow}
 	names := make([]string, len(b.Columns))
@@ -344,21 +351,18 @@ func (c *crm) poll(table string) {
 			ids = append(ids, r.ID)
 		}
 	}
-	page, err := c.client.BatchRead(c.t.Context(), t.Path, ids, hubapi.NewProjection(names))
+	page, err := c.client.BatchRead(ctx, t.Path, ids, hubapi.NewProjection(names))
 	if err != nil {
-		c.t.Fatal(err)
+		return err
 	}
 	b.ReadAt = page.ReadAt
 	for _, r := range page.Records {
 		b.Rows = append(b.Rows, mirror.Row{ID: r.ID, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, Values: r.Values})
 	}
-	err = pgx.BeginFunc(c.t.Context(), c.pool, func(tx pgx.Tx) error {
-		_, err := c.apply.Upsert(c.t.Context(), tx, b)
+	return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+		_, err := c.apply.Upsert(ctx, tx, b)
 		return err
 	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
 }
 
 // hubspot is a property of a record in HubSpot, "<none>" when there is no such record.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"hubpg/internal/pgwire"
 	"hubpg/proxy"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,6 +43,12 @@ var texts = []string{
 	"select 1", "select 1/0", "selec", "", "insert into pg_temp.t values (1)", "insert into pg_temp.t values ('x')", "select n + 0 from pg_temp.t",
 	"begin", "commit", "rollback", "savepoint a", "rollback to a", "copy pg_temp.t from stdin", "copy pg_temp.t from stdin", "copy pg_temp.d from stdin",
 	"copy pg_temp.b from stdin", "copy pg_temp.v from stdin", "copy nowhere from stdin", "copy pg_temp.t to stdout", "insert into pg_temp.d values (1)",
+}
+
+// traceless are those of which nothing is left in the backend.
+var traceless = []string{
+	"select 1", "select 1/0", "selec", "", "begin", "commit", "rollback", "savepoint a", "rollback to a", "copy nowhere from stdin", "prepare p as select 1",
+	"listen hubspot_deals", "listen other", "set timezone = 'UTC'", "set search_path = nowhere", "declare c cursor with hold for select 1",
 }
 
 // theEnd is asked last, and its answer is known from any other.
@@ -160,6 +167,7 @@ func discussAs(
 	}
 	go func() {
 		<-stays
+		_, _ = conn.Write(pgwire.AppendMessage(nil, 'X')) // to a session that is over, perhaps
 		conn.Close()
 	}()
 	if err := conn.SetDeadline(time.Now().Add(2 * patience)); err != nil {
@@ -256,6 +264,8 @@ func TestDialoguesAreAnsweredAsByPostgres(t *testing.T) {
 	afoot := newRig(t, full.db, func(c *proxy.Config) {
 		c.Changes, c.ExpressAfter, c.TLS.CertFile, c.TLS.KeyFile = nil, -1, cert, key
 	})
+	// Each dialogue has the backend of another one that has made nothing temporary, if that has left it in one piece.
+	keeping := newRig(t, full.db, func(c *proxy.Config) { c.Limits.KeptBackends, c.TLS.CertFile, c.TLS.KeyFile = 4, cert, key })
 	direct, err := url.Parse(full.db.URL)
 	if err != nil {
 		t.Fatalf("parse: %v", err)
@@ -289,7 +299,18 @@ func TestDialoguesAreAnsweredAsByPostgres(t *testing.T) {
 			}
 			want, ended := discuss(t, direct.Host, full.db.Name, script, nil)
 			relay, goroutines, everything := bare.server.Addr().String(), afoot.server.Addr().String(), full.rig.server.Addr().String()
-			for _, address := range []string{relay, inTLS + relay, inTLS + goroutines, everything, inTLS + everything} {
+			kept := keeping.server.Addr().String()
+			for _, address := range []string{relay, inTLS + relay, inTLS + goroutines, everything, inTLS + everything, kept, inTLS + kept} {
+				if strings.HasSuffix(address, kept) {
+					before := append(dialogue(rand.New(rand.NewPCG(uint64(seed), 3)), traceless), query("rollback"), query(theEnd))
+					discuss(t, address, full.db.Name, before, nil)
+					for range 100 { // 100 ms, after which it has a backend of its own
+						if keeping.server.Stats().Kept > 0 {
+							break
+						}
+						time.Sleep(time.Millisecond)
+					}
+				}
 				got, gotEnded := discuss(t, address, full.db.Name, script, []*rand.Rand{nil, dice}[dice.IntN(2)])
 				want := want
 				if !ended && !gotEnded && (fatal(want) || fatal(got)) {
@@ -302,7 +323,7 @@ func TestDialoguesAreAnsweredAsByPostgres(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" || ended != gotEnded {
 					way := map[string]string{
 						relay: "relay", inTLS + relay: "relay in TLS", inTLS + goroutines: "by goroutines in TLS",
-						everything: "everything", inTLS + everything: "everything in TLS",
+						everything: "everything", inTLS + everything: "everything in TLS", kept: "kept", inTLS + kept: "kept in TLS",
 					}[address]
 					t.Errorf("seed %d, %s: ended %v, %v (-Postgres +proxy):\n%s\n%s", seed, way, ended, gotEnded, diff, saying(script))
 				}
@@ -310,4 +331,9 @@ func TestDialoguesAreAnsweredAsByPostgres(t *testing.T) {
 		})
 	}
 	running.Wait()
+	reused := keeping.server.Stats().Reused
+	t.Logf("%d dialogues of %d had a backend that was kept", reused, 2*count)
+	if reused == 0 && count > 10 {
+		t.Error("no backend was kept")
+	}
 }

@@ -15,5 +15,6 @@
 //
 // [Server] is safe for concurrent use; everything else is inside. DESIGN.md has the states and the failure table.
 //
-// The package knows nothing of HubSpot, keeps no passwords and does not pool connections.
+// The package knows nothing of HubSpot and keeps no passwords. A backend serves one session; where [Limits.KeptBackends] says so it may
+// serve another one afterwards.
 package proxy

@@ -62,11 +62,17 @@ func (g *gauge) more() bool {
 
 // mount makes both connections the loop's, where it has room. Nothing else may be using them.
 func (v *session) mount() {
-	loop := v.server.loops.take()
+	loop := v.upstream.loop
+	if loop == nil {
+		loop = v.server.loops.take()
+	}
 	if loop == nil || v.server.config.ExpressAfter <= 0 {
 		return
 	}
 	for _, conn := range []*net.Conn{&v.client, &v.upstream.conn} {
+		if _, ok := (*conn).(carried); ok { // that of a kept backend
+			continue
+		}
 		adopted, err := adopt(loop, *conn)
 		if err != nil { // out of descriptors: the session is relayed without the loop
 			v.log.Debug("leave a connection to the runtime", "error", err)
@@ -74,6 +80,7 @@ func (v *session) mount() {
 		}
 		*conn = adopted
 	}
+	v.upstream.loop = loop
 }
 
 // steps moves the pump until it ends, or until the loop may do so.

@@ -267,6 +267,7 @@ func TestManyListenersHoldFewBackends(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the proxy: %+v", r.server.Stats())
+			r.plight()
 		}
 	})
 	f.settle(listeners, backends, "listen hubspot_deals", before)

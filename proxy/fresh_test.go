@@ -80,7 +80,9 @@ where state = 'available' and scheduled_at <= now()`)
 		k.looks.Add(1)
 		time.Sleep(time.Duration(k.delay.Load()))
 		if _, ok := k.tables[d.table]; ok {
-			k.poll(d.table)
+			if err := k.read(ctx, d.table); err != nil {
+				return err
+			}
 		}
 		if _, err = k.pool.Exec(ctx, `
 with o as (

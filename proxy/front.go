@@ -13,10 +13,11 @@ import (
 // front is the filter of what the client says to Postgres.
 type front struct {
 	*session
-	ctx    context.Context
-	locked bool // mu is held by this goroutine
-	pump   *pgwire.Pump
-	asking bool // the client has said something since its last round, before the Query, Parse or Bind at hand
+	ctx     context.Context
+	locked  bool // mu is held by this goroutine
+	pump    *pgwire.Pump
+	parting bool // the pump was halted before Terminate
+	asking  bool // the client has said something since its last round, before the Query, Parse or Bind at hand
 
 	gauge    *gauge // what pump reads, where the event loop can move it
 	calm     int    // reads since one that filled the buffer
@@ -88,6 +89,10 @@ func (f *front) run() error {
 			if err = f.board(); errors.Is(err, errAboard) {
 				return err
 			}
+		}
+		if f.parting && errors.Is(err, pgwire.ErrHalted) {
+			f.parting = false
+			err = f.bequeath()
 		}
 		if f.alighted || err == nil {
 			f.alighted, err = false, nil
@@ -166,14 +171,14 @@ func (f *front) Header(typ byte, size int) bool {
 	switch typ {
 	case 'Q', 'F':
 		l.ask(false)
-		return typ == 'Q' && (f.listener != nil || f.pen != nil) && !f.large(size)
+		return (f.heeds(typ, size) || typ == 'Q' && (f.listener != nil || f.pen != nil)) && !f.large(size)
 	case 'S':
 		l.ask(true)
 		f.pen.synced()
 		f.vigil.synced()
 	case 'P':
 		l.step()
-		return (f.listener != nil || f.pen != nil) && !f.large(size)
+		return (f.heeds(typ, size) || f.listener != nil || f.pen != nil) && !f.large(size)
 	case 'B', 'E', 'C':
 		l.step()
 		return l.prepares() || typ == 'C' && f.listener.remembers() || (f.pen.prepares() || f.vigil.minds(typ)) && !f.large(size)
@@ -189,6 +194,10 @@ func (f *front) Header(typ byte, size int) bool {
 		l.copyDone()
 	case 'X':
 		f.farewell.Store(true)
+		if f.keeps() {
+			f.parting = true
+			f.pump.Halt()
+		}
 	}
 	return false
 }
@@ -210,6 +219,7 @@ func (f *front) Take(message []byte) []byte {
 	if f.ledger.skipping { // by Postgres, which has said so
 		return message
 	}
+	f.heed(message)
 	if f.pen != nil && (f.pen.claims(message) || f.vigil.claims(message)) {
 		f.pump.Halt()
 		return nil

@@ -273,6 +273,7 @@ func (f *front) relink(u *upstream) error {
 	}
 	f.mu.Lock()
 	f.dozing = false
+	f.claim = claim{} // which was of another login, before which the catalogs may have said something else
 	f.mu.Unlock()
 	f.upstream = u
 	f.server.roster.enter(f.session, u.pid)

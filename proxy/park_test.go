@@ -1,10 +1,12 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -40,9 +42,19 @@ func (r *rig) parked(n int64) {
 	r.t.Helper()
 	for end := time.Now().Add(patience); r.server.Stats().Parked != n; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
+			r.plight()
 			r.t.Fatalf("not within %v: %d sessions are parked; %+v", patience, n, r.server.Stats())
 		}
 	}
+}
+
+// plight says why sessions may not have been parked: that has happened, twice in hundreds of runs, and is not explained.
+func (r *rig) plight() {
+	var where bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&where, 1); err != nil {
+		r.t.Error(err)
+	}
+	r.t.Logf("%s%s", &where, r.server.Plight())
 }
 
 // backend returns the process id of the backend that a query of conn's runs on.
@@ -405,7 +417,7 @@ func TestACancelReachesTheBackendOfNow(t *testing.T) {
 
 func TestAParkedSessionEndsAsAnyOther(t *testing.T) {
 	t.Parallel()
-	r := newParkRig(t, nil, func(c *proxy.Config) { c.Poll = 20 * time.Millisecond })
+	r := newParkRig(t, nil, func(c *proxy.Config) { c.Poll, c.DrainTimeout = 20*time.Millisecond, patience })
 	over := func() {
 		t.Helper()
 		eventually(t, "the session is over", func() bool {
@@ -449,7 +461,7 @@ func TestAParkedSessionEndsAsAnyOther(t *testing.T) {
 
 	conn = listen("")
 	begun := time.Now()
-	if err := r.stop(); err != nil || time.Since(begun) > 4*time.Second {
+	if err := r.stop(); err != nil || time.Since(begun) > patience/2 {
 		t.Errorf("drain took %v: %v", time.Since(begun), err)
 	}
 	if _, err := conn.WaitForNotification(deadline(t)); !isCode(err, "57P01") {

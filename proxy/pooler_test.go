@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -41,11 +42,20 @@ func newPoolerAt(b *testing.B, db *pgtest.DB, server int, settings ...string) *p
 		b.Logf("pgbouncer is not measured: %v", err)
 		return nil
 	}
+	address, err := url.Parse(db.URL)
+	if err != nil {
+		b.Fatalf("parse %s: %v", db.URL, err)
+	}
+	forced := " user=" + address.User.Username()
+	if _, secret := address.User.Password(); secret {
+		forced = "" // the pooler logs in with what the client has proved
+	}
 	port := freePort(b)
+	address.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	dir := pgtest.Dir(b)
 	config := filepath.Join(dir, "pgbouncer.ini")
 	text := fmt.Sprintf(`[databases]
-* = host=127.0.0.1 port=%d user=%s
+* = host=127.0.0.1 port=%d%s
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = %d
@@ -58,7 +68,7 @@ ignore_startup_parameters = extra_float_digits
 log_connections = 0
 log_disconnections = 0
 %s
-`, server, pgtest.Owner, port, strings.Join(settings, "\n"))
+`, server, forced, port, strings.Join(settings, "\n"))
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		b.Fatalf("write configuration: %v", err)
 	}
@@ -81,7 +91,7 @@ log_disconnections = 0
 		_ = cmd.Process.Kill()
 		<-ended // how is of no interest
 	})
-	p := &pooler{url: fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable", pgtest.Owner, port, db.Name), pid: cmd.Process.Pid}
+	p := &pooler{url: address.String(), pid: cmd.Process.Pid}
 	end := time.Now().Add(patience)
 	for {
 		conn, err := pgconn.Connect(deadline(b), p.url)

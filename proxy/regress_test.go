@@ -23,9 +23,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// TestRegressionSuitePassesAsOnPostgresItself runs Postgres's own regression tests directly and through the proxy, as
-// the same superuser, against one server, and compares what each test came to. HUBPG_REGRESS is src/test/regress of a
-// built source tree; .ci/regress makes one.
+// TestRegressionSuitePassesAsOnPostgresItself runs Postgres's own regression tests directly and through the proxy, with
+// kept backends and with backends of their own, as the same superuser, against one server, and compares what each test
+// came to. HUBPG_REGRESS is src/test/regress of a built source tree; .ci/regress makes one.
 func TestRegressionSuitePassesAsOnPostgresItself(t *testing.T) {
 	tree := os.Getenv("HUBPG_REGRESS")
 	if tree == "" {
@@ -44,11 +44,40 @@ func TestRegressionSuitePassesAsOnPostgresItself(t *testing.T) {
 	t.Cleanup(func() { _ = cluster.Kill() })
 	suite := installSuite(t, tree, dir)
 
-	// The log lives in a database of its own, so that the hub is at work while the suite runs.
-	admin := open(t, cluster.URL("postgres"), nil)
-	exec(t, admin, "create database log")
-	schema := open(t, cluster.URL("log"), nil)
-	if err := migrations.Up(deadline(t), schema); err != nil {
+	pool := logApart(t, cluster)
+	db := &pgtest.DB{Name: "postgres", URL: cluster.URL("postgres"), Cluster: cluster}
+	direct := suite.run(t, "direct", cluster.Port())
+	if len(direct) < 150 || passing(direct) < len(direct)*9/10 {
+		t.Errorf("the suite itself does not do well here: %d of %d tests pass", passing(direct), len(direct))
+	}
+	// The one that keeps backends in the suite's database comes first, and goes on keeping them when the next run drops it.
+	for _, name := range []string{"keeping", "through"} {
+		kept := map[string]int{"keeping": 8}[name]
+		r := newRig(t, db, func(c *proxy.Config) { c.Changes, c.Limits.KeptBackends = pool, kept })
+		through := suite.run(t, name, r.server.Addr().(*net.TCPAddr).Port)
+		s := r.server.Stats()
+		t.Logf("directly %d of %d tests pass, through the proxy %d of %d; %d backends used again",
+			passing(direct), len(direct), passing(through), len(through), s.Reused)
+		for test, ok := range direct {
+			if through[test] != ok {
+				t.Errorf("%s, %s: passes directly %v, through the proxy %v", name, test, ok, through[test])
+				suite.show(t, name, test)
+			}
+		}
+		if len(through) != len(direct) {
+			t.Errorf("%s: %d tests ran directly, %d through the proxy", name, len(direct), len(through))
+		}
+		if s.Ended["panic"] != 0 || (s.Reused > 0) != (kept > 0) {
+			t.Errorf("%d sessions panicked, %d backends used again", s.Ended["panic"], s.Reused)
+		}
+	}
+}
+
+// logApart makes the change log in a database of its own, so that the hub is at work while a suite has the others to itself.
+func logApart(t *testing.T, cluster *pgtest.Cluster) *pgxpool.Pool {
+	t.Helper()
+	exec(t, open(t, cluster.URL("postgres"), nil), "create database log")
+	if err := migrations.Up(deadline(t), open(t, cluster.URL("log"), nil)); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
 	pool, err := pgxpool.New(t.Context(), cluster.URL("log"))
@@ -56,28 +85,7 @@ func TestRegressionSuitePassesAsOnPostgresItself(t *testing.T) {
 		t.Fatalf("open pool: %v", err)
 	}
 	t.Cleanup(pool.Close)
-	r := newRig(t, &pgtest.DB{Name: "postgres", URL: cluster.URL("postgres"), Cluster: cluster}, func(c *proxy.Config) {
-		c.Changes = pool
-	})
-
-	direct := suite.run(t, "direct", cluster.Port())
-	through := suite.run(t, "through", r.server.Addr().(*net.TCPAddr).Port)
-	t.Logf("directly %d of %d tests pass, through the proxy %d of %d", passing(direct), len(direct), passing(through), len(through))
-	if len(direct) < 150 || passing(direct) < len(direct)*9/10 {
-		t.Errorf("the suite itself does not do well here: %d of %d tests pass", passing(direct), len(direct))
-	}
-	for name, ok := range direct {
-		if through[name] != ok {
-			t.Errorf("%s: passes directly %v, through the proxy %v", name, ok, through[name])
-			suite.show(t, name)
-		}
-	}
-	if len(through) != len(direct) {
-		t.Errorf("%d tests ran directly, %d through the proxy", len(direct), len(through))
-	}
-	if got := r.server.Stats().Ended["panic"]; got != 0 {
-		t.Errorf("%d sessions panicked", got)
-	}
+	return pool
 }
 
 func passing(results map[string]bool) (n int) {
@@ -174,9 +182,9 @@ func (s *suite) run(t *testing.T, name string, port int) map[string]bool {
 }
 
 // show logs how the output of a test through the proxy differs from what it was directly.
-func (s *suite) show(t *testing.T, name string) {
+func (s *suite) show(t *testing.T, run, name string) {
 	t.Helper()
 	out, _ := osexec.CommandContext(t.Context(), "diff", "-U3", // differences are its exit status
-		filepath.Join(s.work, "direct", "results", name+".out"), filepath.Join(s.work, "through", "results", name+".out")).CombinedOutput()
+		filepath.Join(s.work, "direct", "results", name+".out"), filepath.Join(s.work, run, "results", name+".out")).CombinedOutput()
 	t.Logf("%s", out[:min(len(out), 4000)])
 }

@@ -40,6 +40,8 @@ type Server struct {
 	tls       *certificate
 	verifiers *verifiers // nil unless they are read
 	roster    *roster    // nil without a change log
+	keeper    *keeper    // nil unless backends are kept
+	regulars  regulars
 	listeners []net.Listener
 	aside     *handover.Aside // nil where there is no such thing
 	admission admission
@@ -77,6 +79,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Auth == AuthSCRAM {
 		s.verifiers = newVerifiers(&s.config)
 	}
+	s.keeper = newKeeper(&s.config, &s.counters)
 	if cfg.Changes != nil {
 		s.hub = newHub(&s.config, &s.counters)
 		s.watch = newWatch(&s.config)
@@ -180,6 +183,9 @@ func (s *Server) Run(ctx context.Context) error {
 		hub.Go(func() error { return s.watch.Run(work) })
 		hub.Go(func() error { return s.freshness.Run(work) })
 	}
+	if s.keeper != nil {
+		hub.Go(func() error { return s.keeper.Run(work) })
+	}
 	hub.Go(func() error { return s.serveAside(work) })
 	var sessions sync.WaitGroup
 	serve := func(conn net.Conn) { sessions.Go(func() { s.serve(work, in, &sessions, conn) }) }
@@ -189,6 +195,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	err := accepting.Wait()
 	s.drain(&sessions, in)
+	s.keeper.stop()
 	s.closeAside()
 	stop()
 	return errors.Join(err, hub.Wait(), s.loops.stop())

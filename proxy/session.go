@@ -43,6 +43,7 @@ type session struct {
 	cancelKey              cancelKey
 	loggedIn               bool
 	began                  time.Time // the relay
+	claim                  claim     // of the login; zero where the backend ends with the session
 	cause                  error     // why the login failed, for the log
 
 	// renew logs in to Postgres as the same client once more; nil where what that takes is not known.

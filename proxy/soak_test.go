@@ -76,6 +76,7 @@ func TestNothingIsLeftBehindByClientsThatVanish(t *testing.T) {
 		c.TLS.CertFile, c.TLS.KeyFile = issue(t, t.TempDir(), "proxy")
 		c.Limits.LoginTimeout = 30 * time.Second
 		c.ListenerIdle = 20 * time.Millisecond
+		c.Limits.KeptBackends, c.Limits.KeptFor = 3, 300*time.Millisecond
 	})
 	writer := r.db.Conn(t)
 	counter := r.db.Conn(t)
@@ -122,6 +123,7 @@ where datname = current_database() and application_name in ('hubpg listen hub', 
 	}
 
 	settled(t, r)
+	eventually(t, "no backend is kept", func() bool { return r.server.Stats().Kept == 0 })
 	eventually(t, fmt.Sprintf("as many backends as before, %d", backends), func() bool { return backendsOf(t, counter) <= backends })
 	eventually(t, fmt.Sprintf("as many goroutines as before, %d", goroutines), func() bool { return goroutinesHere() <= goroutines })
 	eventually(t, fmt.Sprintf("as many descriptors as before, %d", descriptors), func() bool { return openDescriptors(t) <= descriptors })
@@ -130,6 +132,10 @@ where datname = current_database() and application_name in ('hubpg listen hub', 
 	stats := r.server.Stats()
 	if stats.Listeners != 0 {
 		t.Errorf("%d subscriptions are left", stats.Listeners)
+	}
+	t.Logf("clients were given a kept backend %d times", stats.Reused)
+	if stats.Reused == 0 && lasts > time.Minute {
+		t.Error("no backend was kept")
 	}
 	t.Logf("parked sessions were given a backend again %d times", stats.Attached)
 	if stats.Parked != 0 || stats.Attached == 0 && lasts > time.Minute {

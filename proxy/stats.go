@@ -16,6 +16,9 @@ type Stats struct {
 	CutOff        int64            // listeners ended because they read too slowly
 	Parked        int64            // listening sessions that hold no backend now
 	Attached      int64            // times that such a session was given one again
+	Kept          int64            // backends that wait for their next client now
+	Reused        int64            // times that a client was given one
+	HeadStarts    int64            // logins to Postgres begun while the client still proved its password
 	Express       int64            // sessions that the event loop carries now
 	Rides         int64            // times that it has begun to carry one
 	Waits         int64            // statements that looked whether their tables are as fresh as hubpg.max_staleness asks for
@@ -29,14 +32,14 @@ type Stats struct {
 }
 
 type counters struct {
-	sessions, sessionsTotal, cancels atomic.Int64
-	bytesIn, bytesOut                atomic.Int64
-	refused                          [refusedCount]atomic.Int64
-	ended                            [endCount]atomic.Int64
-	listeners, delivered, cutOff     atomic.Int64
-	hubFailures, parked, attached    atomic.Int64
-	express, rides, waits, stale     atomic.Int64
-	notHeld                          atomic.Int64
+	sessions, sessionsTotal, cancels  atomic.Int64
+	bytesIn, bytesOut                 atomic.Int64
+	refused                           [refusedCount]atomic.Int64
+	ended                             [endCount]atomic.Int64
+	listeners, delivered, cutOff      atomic.Int64
+	hubFailures, parked, attached     atomic.Int64
+	express, rides, waits, stale      atomic.Int64
+	notHeld, kept, reused, headStarts atomic.Int64
 }
 
 // refusal says why a connection never became a session.
@@ -64,6 +67,7 @@ func (s *Server) Stats() Stats {
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		Listeners: c.listeners.Load(), Delivered: c.delivered.Load(), CutOff: c.cutOff.Load(),
 		HubFailures: c.hubFailures.Load(), HubPosition: -1, Parked: c.parked.Load(), Attached: c.attached.Load(),
+		Kept: c.kept.Load(), Reused: c.reused.Load(), HeadStarts: c.headStarts.Load(),
 		Express: c.express.Load(), Rides: c.rides.Load(), Waits: c.waits.Load(), Stale: c.stale.Load(),
 		Refused: make(map[string]int64, refusedCount), Ended: make(map[string]int64, endCount),
 	}

@@ -68,11 +68,12 @@ func (f *front) takeOver(rest []byte) (left []byte, err error) {
 		t.reply.release()
 		t.rows.release()
 	}()
+	f.mu.Lock()
+	f.claim = claim{}
 	if f.listener != nil {
-		f.mu.Lock()
 		f.listener.residue.give()
-		f.mu.Unlock()
 	}
+	f.mu.Unlock()
 	defer func() {
 		if t.server != nil {
 			f.returnBaton(t.server.left())

@@ -3,7 +3,6 @@ package proxy_test
 import (
 	osexec "os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -106,43 +105,4 @@ func took(b *testing.B, psql, address, sql string) float64 {
 		b.Fatalf("psql: %v\n%s", err, out)
 	}
 	return time.Since(start).Seconds()
-}
-
-// BenchmarkConnect compares how often a second one may connect, ask once and leave: pgbench -C -S. pgbouncer answers from
-// connections to the server that it keeps from one client to the next, unless it is told to use each once, as the proxy
-// does: there Postgres itself lets every client in.
-//
-//	go test -run '^$' -bench Connect -benchtime 5x ./proxy
-func BenchmarkConnect(b *testing.B) {
-	path := pgbench(b)
-	db := pgtest.New(b)
-	if out, err := osexec.Command(path, "-i", "-q", "-s", "1", db.URL).CombinedOutput(); err != nil {
-		b.Fatalf("initialize pgbench: %v\n%s", err, out)
-	}
-	r := newRig(b, db, nil)
-	legs := []*leg{{name: "direct", url: db.URL}, {name: "proxy", url: r.url()}}
-	if p := newPooler(b, db, "server_lifetime = 0"); p != nil {
-		legs = append(legs, &leg{name: "pgbouncer-once", url: p.url})
-	}
-	if p := newPooler(b, db); p != nil {
-		legs = append(legs, &leg{name: "pgbouncer", url: p.url})
-		over := newRig(b, db, func(c *proxy.Config) { c.Upstream = p.url })
-		legs = append(legs, &leg{name: "proxy-over-pgbouncer", url: over.url()})
-	}
-	for _, clients := range []int{1, 8} {
-		b.Run(strconv.Itoa(clients), func(b *testing.B) {
-			for _, l := range legs {
-				l.tps = nil
-			}
-			for b.Loop() {
-				for _, l := range legs {
-					l.tps = append(l.tps, tps(b, path, l.url, "simple", clients, "-C"))
-				}
-			}
-			for _, l := range legs {
-				b.ReportMetric(median(l.tps), l.name+"-conn/s")
-			}
-			b.ReportMetric(0, "ns/op")
-		})
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"hubpg/internal/netloop"
 	"hubpg/internal/pgwire"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,6 +28,8 @@ type upstream struct {
 	direct           bool        // TLS starts without a request
 	pid              uint32
 	key              []byte
+	began            time.Time     // to be made; zero where that does not matter
+	loop             *netloop.Loop // whose conn is; nil if it is none's
 }
 
 // dial connects to the first server of the configuration that answers, with TLS as that says, and sends nothing.
@@ -57,6 +60,7 @@ func (s *Server) dial(ctx context.Context) (*upstream, error) {
 
 // open makes the connection that u describes.
 func (u *upstream) open(ctx context.Context, timeout time.Duration) error {
+	u.began = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var dialer net.Dialer
@@ -120,6 +124,7 @@ type loginResult struct {
 	status  []pgwire.Parameter // the server's parameters, sorted by name
 	notices []*pgwire.Error
 	rest    []byte // said by Postgres after it was ready
+	asked   bool   // Postgres has asked for a proof by SCRAM, and got it
 }
 
 // login connects as the client with its password and parameters. This is the one place that takes a connection out

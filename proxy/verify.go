@@ -46,15 +46,16 @@ func newVerifiers(config *Config) *verifiers {
 func ProbeAuth(ctx context.Context, pool *pgxpool.Pool, query string) error {
 	v := verifiers{pool: pool, query: query}
 	setDefault(&v.query, DefaultAuthQuery)
-	_, _, err := v.stored(ctx, "")
+	_, _, err := v.stored(ctx, "", nil)
 	return err
 }
 
-// of returns the verifier of a user. For one who cannot be verified it is a mock, and why says what to log about it.
-func (v *verifiers) of(ctx context.Context, user string) (verifier scram.Verifier, why string, err error) {
-	text, found, err := v.stored(ctx, user)
+// of returns the verifier of a user, and its text. For one who cannot be verified it is a mock, and why says what to log about it. What
+// more adds is asked as well.
+func (v *verifiers) of(ctx context.Context, user string, more func(*pgx.Batch)) (verifier scram.Verifier, text, why string, err error) {
+	text, found, err := v.stored(ctx, user, more)
 	if err != nil {
-		return verifier, "", err
+		return verifier, "", "", err
 	}
 	switch {
 	case !found:
@@ -63,22 +64,38 @@ func (v *verifiers) of(ctx context.Context, user string) (verifier scram.Verifie
 		why = "the role has no password"
 	default:
 		if verifier, err = scram.ParseVerifier(text); err == nil {
-			return verifier, "", nil
+			return verifier, text, "", nil
 		}
 		why = "the role's password is not stored as SCRAM-SHA-256: set it again with password_encryption = 'scram-sha-256'"
 	}
-	return scram.Mock(v.mockSecret(ctx), user), why, nil
+	return scram.Mock(v.mockSecret(ctx), user), "", why, nil
 }
 
-// stored runs the query.
-func (v *verifiers) stored(ctx context.Context, user string) (text string, found bool, err error) {
+// stored runs the query, and what more adds to it.
+func (v *verifiers) stored(ctx context.Context, user string, more func(*pgx.Batch)) (text string, found bool, err error) {
 	var name, password *string
-	err = v.pool.QueryRow(ctx, v.query, user).Scan(&name, &password)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return "", false, nil
+	answered := false
+	batch := &pgx.Batch{}
+	batch.Queue(v.query, user).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&name, &password)
+		found = err == nil
+		if answered = found || errors.Is(err, pgx.ErrNoRows); answered {
+			return nil
+		}
+		return err
+	})
+	if more != nil {
+		more(batch)
+	}
+	switch err := v.pool.SendBatch(ctx, batch).Close(); {
+	case err != nil && answered && batch.Len() > 1: // what more has added has failed
+		v.log.Warn("look whether a client may have a kept backend; it gets one of its own", "user", user, "error", err)
 	case err != nil:
 		return "", false, fmt.Errorf("run auth query: %w", err)
+	}
+	switch {
+	case !found:
+		return "", false, nil
 	case name == nil || *name != user: // a query that folds names must not log one user in as another
 		return "", false, nil
 	case password == nil:
@@ -131,7 +148,9 @@ func (l *login) verify(ctx context.Context) error {
 	if err != nil {
 		return errProtocol(err)
 	}
-	verifier, why, err := l.session.server.verifiers.of(ctx, user)
+	server, startup := l.session.server, l.startup
+	var role *standing
+	verifier, proof, why, err := server.verifiers.of(ctx, user, func(b *pgx.Batch) { role = server.keeper.look(b, startup) })
 	if err != nil {
 		l.cause = err
 		return errVerifierUnread()
@@ -141,8 +160,37 @@ func (l *login) verify(ctx context.Context) error {
 		return errExchange(err)
 	}
 	l.out = pgwire.AppendSASLChallenge(l.out, challenge, false)
-	if answer, err = l.ask(); err != nil {
+	var ahead *headStart
+	if why == "" {
+		ahead = l.headStart(ctx, role.claim(proof))
+		defer ahead.end()
+	}
+	keys, err := l.proof(exchange, why)
+	if err != nil {
+		server.regulars.remove(l.regular())
 		return err
+	}
+	l.renew = func(ctx context.Context) (*loginResult, error) { return server.loginWithKeys(ctx, startup, keys) }
+	l.claim = role.ofNow(ctx).claim(proof)
+	return l.enter(ctx, func(ctx context.Context) (*loginResult, error) {
+		in, err := ahead.finish(ctx, keys)
+		if in == nil && err == nil {
+			in, err = l.renew(ctx)
+		}
+		if err == nil && in.asked {
+			server.regulars.add(l.regular())
+		} else {
+			server.regulars.remove(l.regular())
+		}
+		return in, err
+	})
+}
+
+// proof asks the client for its proof and returns the keys that this yields. why says what to log of one that cannot be right.
+func (l *login) proof(exchange *scram.Server, why string) (*scram.Keys, error) {
+	answer, err := l.ask()
+	if err != nil {
+		return nil, err
 	}
 	signature, keys, err := exchange.Final(answer[pgwire.HeaderLen:])
 	switch {
@@ -150,13 +198,12 @@ func (l *login) verify(ctx context.Context) error {
 		if why == "" {
 			why = "wrong password"
 		}
+		user := l.startup.Parameter("user")
 		l.log.Warn("client not verified", "user", user, "client", addressOf(l.session.client), "reason", why)
-		return errNotVerified(user)
+		return nil, errNotVerified(user)
 	case err != nil:
-		return errExchange(err)
+		return nil, errExchange(err)
 	}
 	l.out = pgwire.AppendSASLChallenge(l.out, signature, true)
-	server, startup := l.session.server, l.startup
-	l.renew = func(ctx context.Context) (*loginResult, error) { return server.loginWithKeys(ctx, startup, keys) }
-	return l.enter(ctx)
+	return keys, nil
 }

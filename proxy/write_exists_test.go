@@ -400,9 +400,9 @@ func TestTheWaitBetweenAttemptsEnds(t *testing.T) {
 	if got := len(c.writer.requests()); got != 1 {
 		t.Errorf("%d attempts", got)
 	}
-	c.writer.settling(func() { time.Sleep(400 * time.Millisecond) })
+	c.writer.settling(func() { time.Sleep(3500 * time.Millisecond) }) // the first attempt is over within the timeout, on a busy machine too
 	c.unseen("timeout@example.com")
-	exec(t, conn, "set statement_timeout = '300ms'")
+	exec(t, conn, "set statement_timeout = '3s'")
 	refused(t, conn, "57014", upsert, "timeout@example.com", "Never")
 	exec(t, conn, "set statement_timeout = 0")
 	c.writer.settling(nil)

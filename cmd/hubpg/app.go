@@ -212,7 +212,7 @@ func (a *App) Status(ctx context.Context) (*status.Report, error) { return statu
 func (a *App) handler() http.Handler {
 	return a.withWebhooks(status.NewHandler(status.Config{
 		Database: a.pool, Version: version(), Role: string(a.cfg.Role),
-		Quota: a.quota, Metrics: a.metrics.Handler(), Logger: a.log,
+		Quota: a.quota, Awaits: a.awaits, Metrics: a.metrics.Handler(), Logger: a.log,
 	}))
 }
 
@@ -427,7 +427,7 @@ func (a *App) addProxy() (err error) {
 		Limits: proxy.Limits{
 			Sessions: a.cfg.Proxy.MaxSessions, SessionsPerAddress: a.cfg.Proxy.MaxSessionsPerAddress,
 			SessionsPerRole: a.cfg.Proxy.MaxSessionsPerRole, StatementMemory: int64(a.cfg.Proxy.StatementMemory) << 20,
-			CopyDisk: int64(a.cfg.Proxy.CopyDisk) << 20,
+			CopyDisk: int64(a.cfg.Proxy.CopyDisk) << 20, KeptBackends: a.cfg.Proxy.KeepBackends,
 		},
 		Changes: a.pool, Writer: write, Schemas: []string{a.cfg.Schema}, ListenerIdle: idle,
 		ExpressAfter: expressAfter,

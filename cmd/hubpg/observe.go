@@ -38,8 +38,17 @@ func (a *App) proxyStats() telemetry.Proxy {
 		Sessions: s.Sessions, SessionsTotal: s.SessionsTotal, Refused: s.Refused, Ended: s.Ended,
 		BytesIn: s.BytesIn, BytesOut: s.BytesOut, Cancels: s.Cancels,
 		Listeners: s.Listeners, Parked: s.Parked, Delivered: s.Delivered, CutOff: s.CutOff, Position: s.HubPosition, HubFailures: s.HubFailures,
-		Waits: s.Waits, Stale: s.Stale, Held: s.Held, NotHeld: s.NotHeld, Spooled: s.Spooled,
+		Kept: s.Kept, Reused: s.Reused, Waits: s.Waits, Stale: s.Stale, Held: s.Held, NotHeld: s.NotHeld, Spooled: s.Spooled,
 	}
+}
+
+// awaits says why a client that is sent here now would be refused what it will be given in a moment: a LISTEN, until the
+// proxy has found its place in the log of changes.
+func (a *App) awaits() string {
+	if a.proxy != nil && a.proxy.Stats().HubPosition < 0 {
+		return "the proxy has not reached the change log yet"
+	}
+	return ""
 }
 
 func (a *App) tableStats(ctx context.Context) ([]telemetry.Table, error) {

@@ -160,11 +160,22 @@ func TestRolesRunApartOverOneDatabase(t *testing.T) {
 		t.Errorf("the materializer listens for Postgres clients on %s", proxyAddress)
 	}
 	ready(t, web)
-	// The proxy gets no token: it must not need one.
+	// The proxy cannot read the change log at first.
+	holder := connect(t, materializer.env["HUBPG_DATABASE_URL"])
+	if _, err := holder.Exec(t.Context(), "begin; lock table hubpg.changes in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	// It gets no token: it must not need one.
 	relay := serve(t, sandbox.Config{}, map[string]string{
 		"HUBPG_DATABASE_URL": materializer.env["HUBPG_DATABASE_URL"], "HUBPG_HUBSPOT_TOKEN": "",
 	}, "--role", "proxy")
 	proxyAddress, web = relay.addresses(t)
+	if code, body := get(t, web+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "has not reached the change log yet") {
+		t.Errorf("a proxy that would refuse a LISTEN: %d %s", code, body)
+	}
+	if _, err := holder.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
 	ready(t, web)
 	listener := connect(t, proxied(relay.env["HUBPG_DATABASE_URL"], proxyAddress))
 	if _, err := listener.Exec(t.Context(), "listen hubspot_contacts"); err != nil {

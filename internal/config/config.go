@@ -117,6 +117,8 @@ type Proxy struct {
 	MaxSessionsPerAddress int
 	MaxSessionsPerRole    int
 
+	KeepBackends int // whose clients have left, for the next ones; 0 is none
+
 	// MiB, of all sessions; 0 is the proxy's default
 	StatementMemory int
 	CopyDisk        int
@@ -437,7 +439,7 @@ func (c *Config) checkProxyAuth() error {
 	for key, n := range map[string]int{
 		"proxy.max_sessions": p.MaxSessions, "proxy.max_sessions_per_address": p.MaxSessionsPerAddress,
 		"proxy.max_sessions_per_role": p.MaxSessionsPerRole, "proxy.statement_memory": p.StatementMemory,
-		"proxy.copy_disk": p.CopyDisk,
+		"proxy.copy_disk": p.CopyDisk, "proxy.keep_backends": p.KeepBackends,
 	} {
 		if n < 0 {
 			return c.bad(key, "is negative", "use 0 for the default")

@@ -258,6 +258,7 @@ func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 		"socket":          {args: []string{"--proxy-socket", "/does/not/exist"}, want: "proxy.socket"},
 		"memory":          {args: []string{"--proxy-statement-memory", "-1"}, want: "proxy.statement_memory"},
 		"disk":            {args: []string{"--proxy-copy-disk", "-1"}, want: "proxy.copy_disk"},
+		"keep":            {args: []string{"--proxy-keep-backends", "-1"}, want: "proxy.keep_backends"},
 		"cap":             {args: []string{"--proxy-max-sessions-per-role", "-1"}, want: "proxy.max_sessions_per_role"},
 		"cap in words":    {args: []string{"--proxy-max-sessions", "many"}, want: "not a whole number"},
 		"listener idle":   {args: []string{"--proxy-listener-idle", "soon"}, want: "proxy.listener_idle"},

@@ -20,7 +20,7 @@ const FileVariable = "HUBPG_CONFIG"
 // rare reports whether a setting's flag is left out of the help, which has to fit a screen. hubpg config shows them all.
 func (s *setting) rare() bool {
 	switch s.key {
-	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.statement_memory", "proxy.copy_disk", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures",
+	case "proxy.max_sessions_per_address", "proxy.max_sessions_per_role", "proxy.statement_memory", "proxy.copy_disk", "proxy.keep_backends", "proxy.tls_client_ca", "proxy.listener_idle", "proxy.event_loop", "webhooks.signatures",
 		"new_properties", "keep_changes", "backfill_events":
 		return true
 	}
@@ -144,6 +144,11 @@ func settings() []setting {
 			"proxy.copy_disk", "HUBPG_PROXY_COPY_DISK", "proxy-copy-disk",
 			"MiB that all sessions together may keep in files of COPY data for HubSpot; 0: 2048",
 			func(c *Config) any { return &c.Proxy.CopyDisk },
+		},
+		{
+			"proxy.keep_backends", "HUBPG_PROXY_KEEP_BACKENDS", "proxy-keep-backends",
+			"backends whose clients have left that are kept for a minute, for clients that log in alike; 0: none",
+			func(c *Config) any { return &c.Proxy.KeepBackends },
 		},
 		{
 			"take_over", "HUBPG_TAKE_OVER", "take-over", "listen where a running hubpg of the same user does, which is stopped afterwards",

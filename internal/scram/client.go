@@ -20,9 +20,8 @@ var (
 	ErrImpostor = errors.New("the server did not prove that it knows the password")
 )
 
-// Client is the client's side of one exchange.
+// Client is the client's side of one exchange. It can begin before the keys are known.
 type Client struct {
-	keys    *Keys
 	binding []byte
 
 	header, bare, nonce string
@@ -30,7 +29,7 @@ type Client struct {
 }
 
 // NewClient begins an exchange with a server whose certificate has the hash binding, nil without TLS.
-func (k *Keys) NewClient(binding []byte) *Client { return &Client{keys: k, binding: binding} }
+func NewClient(binding []byte) *Client { return &Client{binding: binding} }
 
 // First chooses among the mechanisms offered and returns the first message.
 func (c *Client) First(offered []string) (mechanism string, message []byte, err error) {
@@ -52,8 +51,8 @@ func (c *Client) First(offered []string) (mechanism string, message []byte, err 
 	return mechanism, []byte(c.header + c.bare), nil
 }
 
-// Final answers the server's challenge.
-func (c *Client) Final(challenge []byte) ([]byte, error) {
+// Final answers the server's challenge with keys.
+func (c *Client) Final(challenge []byte, keys *Keys) ([]byte, error) {
 	nonce, rest, _ := strings.Cut(string(challenge), ",")
 	salt, count, _ := strings.Cut(rest, ",")
 	count, _, _ = strings.Cut(count, ",")
@@ -71,13 +70,13 @@ func (c *Client) Final(challenge []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: challenge", ErrMalformed)
 	}
-	if !c.keys.sameSalt(raw, iterations) {
+	if !keys.sameSalt(raw, iterations) {
 		return nil, ErrAnotherVerifier
 	}
 	unproven := "c=" + encode(append([]byte(c.header), c.binding...)) + ",r=" + nonce
 	exchange := []byte(c.bare + "," + string(challenge) + "," + unproven)
-	proof := xor(c.keys.clientKey, sum(c.keys.verifier.storedKey, exchange))
-	c.signature = sum(c.keys.verifier.serverKey, exchange)
+	proof := xor(keys.clientKey, sum(keys.verifier.storedKey, exchange))
+	c.signature = sum(keys.verifier.serverKey, exchange)
 	return []byte(unproven + ",p=" + encode(proof)), nil
 }
 

@@ -144,7 +144,7 @@ func TestKeysLogInWhereTheVerifierIsFromOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	login := func(s *scram.Server, v scram.Verifier, binding []byte, offered ...string) error {
-		c := keys.NewClient(binding)
+		c := scram.NewClient(binding)
 		mechanism, first, err := c.First(offered)
 		if err != nil {
 			return err
@@ -153,7 +153,7 @@ func TestKeysLogInWhereTheVerifierIsFromOnly(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		final, err := c.Final(challenge)
+		final, err := c.Final(challenge, keys)
 		if err != nil {
 			return err
 		}

@@ -41,9 +41,9 @@ func TestTheExampleOfTheStandardComesOut(t *testing.T) {
 		t.Error("the proof gave another key away")
 	}
 
-	c := keys.NewClient(nil)
+	c := NewClient(nil)
 	c.header, c.bare, c.nonce = "n,,", bare, "rOprNGfwEbeRWgbNEkqO"
-	proof, err := c.Final([]byte(challenge))
+	proof, err := c.Final([]byte(challenge), keys)
 	if err != nil || string(proof) != final {
 		t.Errorf("client: %s, %v", proof, err)
 	}

@@ -1,6 +1,8 @@
 package sqlstmt
 
-import "strings"
+import (
+	"strings"
+)
 
 // State says what a text leaves behind in the session that ran it, once no transaction is open any more.
 type State uint8
@@ -94,6 +96,72 @@ func (s *scanner) reads(suspect func(string) bool) State {
 		}
 	}
 	return state
+}
+
+// MayOutlast reports whether a text may leave behind in its session what DISCARD ALL does not take back: a setting with a name of the
+// client's own making, a library, or what the body of a DO block or a procedure does. What a function does is not in the text.
+func MayOutlast(text []byte) bool {
+	if !mentions(text) {
+		return false
+	}
+	s := scanner{text: string(text)}
+	first := true
+	for t := s.next(); t.kind != tokenEnd; t = s.next() {
+		switch {
+		case (t.kind == tokenString || t.kind == tokenQuoted) && s.backslash(t):
+			return true
+		case s.is(t, "set_config"), first && (s.is(t, "load") || s.is(t, "do") || s.is(t, "call")):
+			return true
+		case t.kind == tokenQuoted && s.name(t) == "set_config", s.is(t, "set") && s.setsOwn():
+			return true
+		}
+		first = s.punct(t, ';')
+	}
+	return false
+}
+
+// backslash reports whether there is one in a name, or in a string that ends elsewhere if a setting has it escape a quote.
+func (s *scanner) backslash(t token) bool {
+	text := s.text[t.start:t.end]
+	return strings.IndexByte(text, '\\') >= 0 && (t.kind == tokenQuoted || strings.IndexByte("eEuU$", text[0]) < 0)
+}
+
+// setsOwn reports whether the name of what is set has two parts, or may have. The scanner is behind the SET.
+func (s *scanner) setsOwn() bool {
+	t := s.next()
+	for s.is(t, "local") || s.is(t, "session") {
+		t = s.next()
+	}
+	if t.kind == tokenQuoted {
+		return true
+	}
+	after := *s
+	return after.punct(after.next(), '.')
+}
+
+// mentions is a sieve in front of MayOutlast: it looks for the letters of its words, anywhere.
+func mentions(text []byte) bool {
+	for i := 0; i+1 < len(text); i++ {
+		switch text[i] | 0x20 {
+		case 's': // set
+			if i+2 < len(text) && text[i+1]|0x20 == 'e' && text[i+2]|0x20 == 't' {
+				return true
+			}
+		case 'd': // do
+			if text[i+1]|0x20 == 'o' {
+				return true
+			}
+		case 'l', 'c': // load, call
+			if i+3 < len(text) && (foldedAt(text[i:], "load") || foldedAt(text[i:], "call")) {
+				return true
+			}
+		case 'u': // U&"..."
+			if text[i+1] == '&' {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Empty reports whether Postgres finds no statement in a text and answers it with EmptyQueryResponse. Texts for which

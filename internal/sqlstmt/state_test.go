@@ -135,3 +135,22 @@ func FuzzLeavesBehind(f *testing.F) {
 		}
 	})
 }
+
+func TestMayOutlastSeesWhatDiscardAllLeaves(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"": false, "select 1": false, "set x = 1": false, "SET LOCAL x TO 1.5": false, "update t set a = 1.5, b = t.c": false,
+		"select 'set my.own = 1'": false, "select 1 -- set my.own = 1": false, "select doc, load, called from t offset 1": false,
+		"set session characteristics as transaction read only": false, "insert into settings values (1)": false,
+
+		"set my.own = 1": true, "Set Local my.own to 1": true, "select 1; set session my . own = 1": true, "set/**/my.own = 1": true,
+		`set "my.own" = 1`: true, `set U&"my" . own = 1`: true, "select set_config('a.b', $1, false)": true, "select SET_CONFIG($1, $2, true)": true,
+		`select pg_catalog."set_config"('a.b', '', false)`: true, `select U&"set\005fconfig"('a.b', '', false)`: true,
+		"do $$ begin set my.own = 1; end $$": true, "select 1; DO 'begin end'": true, "load 'auto_explain'": true, "call p()": true,
+		"alter function f() set my.own = 1": true, `select E'it\'s set', $$\'$$, 'offset'`: false, `select 'it\'s set'`: true,
+	} {
+		if got := sqlstmt.MayOutlast([]byte(text)); got != want {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}

@@ -36,6 +36,7 @@ type Config struct {
 	Version  string
 	Role     string
 	Quota    func() []Quota // nil where no quota is spent
+	Awaits   func() string  // what this process has yet to reach before it can serve, "" once it has; nil where it need not
 	Metrics  http.Handler   // served at /metrics; nil for none
 	Logger   *slog.Logger
 }
@@ -94,7 +95,7 @@ func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) {
 	h.reply(w, http.StatusOK, answer{OK: true})
 }
 
-// serveReady says whether the first backfill of every table is complete.
+// serveReady says whether the first backfill of every table is complete, and this process has what it needs to serve.
 func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) {
 	report, reason := h.read(r)
 	switch {
@@ -103,8 +104,19 @@ func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) {
 	case !report.Ready:
 		h.reply(w, http.StatusServiceUnavailable, answer{Reason: report.Reason})
 	default:
+		if missing := h.awaits(); missing != "" {
+			h.reply(w, http.StatusServiceUnavailable, answer{Reason: missing})
+			return
+		}
 		h.reply(w, http.StatusOK, answer{OK: true})
 	}
+}
+
+func (h *Handler) awaits() string {
+	if h.cfg.Awaits == nil {
+		return ""
+	}
+	return h.cfg.Awaits()
 }
 
 func (h *Handler) serveJSON(w http.ResponseWriter, r *http.Request) {

@@ -138,6 +138,14 @@ func TestReadyzWaitsForEveryTableThatCanBeFilled(t *testing.T) {
 	if code, body := get(t, database(t, account, degraded), "/readyz"); code != http.StatusOK {
 		t.Errorf("a degraded table holds the others up: %d %s", code, body)
 	}
+	for _, missing := range []string{"", "the log"} {
+		h := status.NewHandler(status.Config{Database: database(t, account, degraded), Awaits: func() string { return missing }})
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+		if (w.Code == http.StatusOK) != (missing == "") || !strings.Contains(w.Body.String(), missing) {
+			t.Errorf("a process that waits for %q: %d %s", missing, w.Code, w.Body)
+		}
+	}
 }
 
 func TestHealthzSaysWhetherPostgresAnswers(t *testing.T) {

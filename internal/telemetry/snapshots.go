@@ -28,6 +28,8 @@ type Proxy struct {
 	BytesOut      int64            // to clients
 	Listeners     int64            // subscriptions held by the hub now
 	Parked        int64            // listening clients that hold no backend now
+	Kept          int64            // backends that wait for their next client now
+	Reused        int64            // times that a client was given one
 	Delivered     int64            // notifications handed to clients
 	CutOff        int64            // listeners ended because they read too slowly
 	Waits         int64            // statements that hubpg.max_staleness has had look how fresh their tables are
@@ -73,7 +75,7 @@ type snapshots struct {
 	sources Sources
 
 	sessions, sessionsTotal, refusals, ended, cancels, bytes            *prometheus.Desc
-	listeners, parked, delivered                                        *prometheus.Desc
+	listeners, parked, kept, reused, delivered                          *prometheus.Desc
 	cutOff, position, hubFailures, waits, stale, held, notHeld, spooled *prometheus.Desc
 	limit, granted, waiting, paused, refused, used, remaining           *prometheus.Desc
 	rows, lag, ready, failing, up                                       *prometheus.Desc
@@ -94,6 +96,8 @@ func newSnapshots(sources Sources) *snapshots {
 		bytes:         desc("hubpg_proxy_bytes_total", "Bytes relayed, by direction.", "direction"),
 		listeners:     desc("hubpg_proxy_listeners", "Subscriptions held by the hub now. Zero while an app should listen: it lost its LISTEN."),
 		parked:        desc("hubpg_proxy_parked_sessions", "Listening clients that hold no backend now. Far below the listeners: their sessions hold state, or the proxy cannot log in again."),
+		kept:          desc("hubpg_proxy_kept_backends", "Backends that wait for their next client now. At proxy.keep_backends all the time: more could be kept."),
+		reused:        desc("hubpg_proxy_reused_backends_total", "Times that a client was given a kept backend. Flat while clients come and go: no two log in alike, or they leave settings of their own."),
 		delivered:     desc("hubpg_proxy_notifications_total", "Notifications handed to clients. Flat while hubpg_lane_rows_total grows and apps listen: the hub is stuck."),
 		cutOff:        desc("hubpg_proxy_slow_listeners_total", "Listeners ended because they did not read. Any growth: an app is too slow."),
 		position:      desc("hubpg_proxy_log_position", "Newest change that the hub has rung. Behind hubpg.change_counter for long: the hub is stuck."),
@@ -124,7 +128,7 @@ func newSnapshots(sources Sources) *snapshots {
 func (s *snapshots) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		s.sessions, s.sessionsTotal, s.refusals, s.ended, s.cancels, s.bytes,
-		s.listeners, s.parked, s.delivered, s.cutOff, s.position, s.hubFailures, s.waits, s.stale, s.held, s.notHeld, s.spooled,
+		s.listeners, s.parked, s.kept, s.reused, s.delivered, s.cutOff, s.position, s.hubFailures, s.waits, s.stale, s.held, s.notHeld, s.spooled,
 		s.limit, s.granted, s.waiting, s.paused, s.refused, s.used, s.remaining, s.rows, s.lag, s.ready, s.failing, s.up,
 	} {
 		ch <- d
@@ -148,6 +152,8 @@ func (s *snapshots) Collect(ch chan<- prometheus.Metric) {
 		counter(s.bytes, float64(p.BytesOut), "out")
 		gauge(s.listeners, float64(p.Listeners))
 		gauge(s.parked, float64(p.Parked))
+		gauge(s.kept, float64(p.Kept))
+		counter(s.reused, float64(p.Reused))
 		counter(s.delivered, float64(p.Delivered))
 		counter(s.cutOff, float64(p.CutOff))
 		counter(s.hubFailures, float64(p.HubFailures))

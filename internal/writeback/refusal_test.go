@@ -275,6 +275,37 @@ func TestARollbackLetsTheTableFollowHubSpot(t *testing.T) {
 	}
 }
 
+// TestADeadlockDoesNotEndASettlement has a client lock two records one after the other, either of them first: in one of the two orders
+// the settlement has the second while it waits for the first.
+func TestADeadlockDoesNotEndASettlement(t *testing.T) {
+	t.Parallel()
+	for _, first := range []int{0, 1} {
+		t.Run(fmt.Sprint(first), func(t *testing.T) {
+			t.Parallel()
+			a := newAccount(t)
+			ids := []int64{a.contact("one@example.com"), a.contact("two@example.com")}
+			s := a.session()
+			s.exec("begin")
+			s.do("update hubspot.contacts set firstname = 'Kept' where id = any ($1)", ids)
+			s.exec("rollback")
+			client, err := a.db.AdminConn(t).Begin(t.Context())
+			a.must(err)
+			defer func() { _ = client.Rollback(t.Context()) }() // after a commit it does nothing
+			const keep = "select from hubspot.contacts where id = $1 for update"
+			_, err = client.Exec(t.Context(), keep, ids[first])
+			a.must(err)
+			settled := make(chan error, 1)
+			go func() { settled <- a.writer.Settle(t.Context(), s.open[0], false) }()
+			a.waiting("the settlement")
+			_, err = client.Exec(t.Context(), keep, ids[1-first]) // the settlement has waited for longer, and finds the deadlock
+			a.must(err)
+			a.must(client.Commit(t.Context()))
+			a.must(<-settled)
+			a.agree("contacts", "email", "firstname")
+		})
+	}
+}
+
 func TestACrashLeavesNoWriteUnresolved(t *testing.T) {
 	t.Parallel()
 	a := newAccount(t)
