@@ -20,22 +20,27 @@ func TestProgressIsRightOnceATenthIsDone(t *testing.T) {
 	w.start(cfg)
 	type look struct {
 		at       time.Time
-		progress float64 // of a hundred
+		since    time.Time // when the rows were first this many
+		progress float64   // of a hundred
 		rows     int64
 		eta      time.Duration
 	}
 	var looks []look
-	var first look // with a record
+	var first, last look // with a record, with as many as now
 	for {
 		s := w.status("contacts")
 		if s.Phase == "live" {
 			break
 		}
+		now := time.Now()
+		if s.Rows != last.rows {
+			last = look{since: now, rows: s.Rows}
+		}
 		if first.rows == 0 {
-			first = look{at: time.Now(), rows: s.Rows}
+			first = last
 		}
 		if s.Progress != nil && *s.Progress >= 10 && s.ETA != nil {
-			looks = append(looks, look{time.Now(), *s.Progress, s.Rows, *s.ETA})
+			looks = append(looks, look{now, last.since, *s.Progress, s.Rows, *s.ETA})
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -49,13 +54,15 @@ func TestProgressIsRightOnceATenthIsDone(t *testing.T) {
 		if share := 100 * float64(l.rows) / records; math.Abs(share-l.progress) > 10 {
 			t.Errorf("%.1f %% are shown, %.1f %% are stored", l.progress, share)
 		}
-		if i%20 == 0 {
-			t.Logf("at %5.1f s, %4.1f %%: %5.1f s left, it were %5.1f s, of the pace %5.1f", whole-ended.Sub(l.at).Seconds(), l.progress, l.eta.Seconds(), ended.Sub(l.at).Seconds(), float64(records-l.rows)/(float64(l.rows-first.rows)/l.at.Sub(first.at).Seconds()))
-		}
 		left := ended.Sub(l.at).Seconds()
-		pace := float64(l.rows-first.rows) / l.at.Sub(first.at).Seconds()
-		changed := math.Abs(float64(records-l.rows)/pace - left) // since then
+		// What has been read in the time that it took says so much of the rest.
+		ofThePace := float64(records-l.rows) * l.since.Sub(first.since).Seconds() / float64(l.rows-first.rows)
+		changed := math.Abs(ofThePace - left) // since then
 		worst = max(worst, (math.Abs(l.eta.Seconds()-left)-changed)/whole)
+		if i%20 == 0 {
+			t.Logf("at %5.1f s, %4.1f %%: %5.1f s left, it were %5.1f s, of the pace %5.1f",
+				whole-left, l.progress, l.eta.Seconds(), left, ofThePace)
+		}
 	}
 	t.Logf("%d looks in %.1f s, the time left was off by %.1f %% of the whole at most", len(looks), whole, 100*worst)
 	if worst > 0.1 {
