@@ -19,13 +19,17 @@ import (
 	"hubpg/internal/pgtest"
 	"hubpg/migrations"
 	"hubpg/proxy"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// TestRegressionSuitePassesAsOnPostgresItself runs Postgres's own regression tests directly and through the proxy, with
-// kept backends and with backends of their own, as the same superuser, against one server, and compares what each test
-// came to. HUBPG_REGRESS is src/test/regress of a built source tree; .ci/regress makes one.
+// unlikeDirectly are tests of the suite that pass directly only, and why.
+var unlikeDirectly = map[string]string{
+	"advisory_lock": "counts all advisory locks of the database, and sees that which marks a proxy as alive",
+}
+
+// TestRegressionSuitePassesAsOnPostgresItself runs Postgres's own regression tests in a database that has hubpg, directly and
+// through a proxy that hears and writes for it, with kept backends and with backends of their own, as the same superuser,
+// against one server, and compares what each test came to. Two fail each way: opr_sanity and type_sanity, which find fault with
+// functions and tables that are not Postgres's. HUBPG_REGRESS is src/test/regress of a built source tree; .ci/regress makes one.
 func TestRegressionSuitePassesAsOnPostgresItself(t *testing.T) {
 	tree := os.Getenv("HUBPG_REGRESS")
 	if tree == "" {
@@ -44,22 +48,28 @@ func TestRegressionSuitePassesAsOnPostgresItself(t *testing.T) {
 	t.Cleanup(func() { _ = cluster.Kill() })
 	suite := installSuite(t, tree, dir)
 
-	pool := logApart(t, cluster)
-	db := &pgtest.DB{Name: "postgres", URL: cluster.URL("postgres"), Cluster: cluster}
+	suite.renew(t, cluster)
 	direct := suite.run(t, "direct", cluster.Port())
 	if len(direct) < 150 || passing(direct) < len(direct)*9/10 {
 		t.Errorf("the suite itself does not do well here: %d of %d tests pass", passing(direct), len(direct))
 	}
-	// The one that keeps backends in the suite's database comes first, and goes on keeping them when the next run drops it.
 	for _, name := range []string{"keeping", "through"} {
+		db := suite.renew(t, cluster)
 		kept := map[string]int{"keeping": 8}[name]
-		r := newRig(t, db, func(c *proxy.Config) { c.Changes, c.Limits.KeptBackends = pool, kept })
+		r := newRig(t, db, func(c *proxy.Config) {
+			c.Limits.KeptBackends = kept
+			c.Writer = struct{ proxy.Writer }{} // there is nothing of HubSpot's to write to
+		})
 		through := suite.run(t, name, r.server.Addr().(*net.TCPAddr).Port)
 		s := r.server.Stats()
 		t.Logf("directly %d of %d tests pass, through the proxy %d of %d; %d backends used again",
 			passing(direct), len(direct), passing(through), len(through), s.Reused)
 		for test, ok := range direct {
-			if through[test] != ok {
+			switch why := unlikeDirectly[test]; {
+			case through[test] == ok:
+			case ok && why != "":
+				t.Logf("%s: %s passes directly only: it %s", name, test, why)
+			default:
 				t.Errorf("%s, %s: passes directly %v, through the proxy %v", name, test, ok, through[test])
 				suite.show(t, name, test)
 			}
@@ -70,22 +80,29 @@ func TestRegressionSuitePassesAsOnPostgresItself(t *testing.T) {
 		if s.Ended["panic"] != 0 || (s.Reused > 0) != (kept > 0) {
 			t.Errorf("%d sessions panicked, %d backends used again", s.Ended["panic"], s.Reused)
 		}
+		if err := r.stop(); err != nil { // before its database goes
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
-// logApart makes the change log in a database of its own, so that the hub is at work while a suite has the others to itself.
-func logApart(t *testing.T, cluster *pgtest.Cluster) *pgxpool.Pool {
+// renew makes the suite's database anew, as the suite would have it, with hubpg in it.
+func (s *suite) renew(t *testing.T, cluster *pgtest.Cluster) *pgtest.DB {
 	t.Helper()
-	exec(t, open(t, cluster.URL("postgres"), nil), "create database log")
-	if err := migrations.Up(deadline(t), open(t, cluster.URL("log"), nil)); err != nil {
+	admin := open(t, cluster.URL("postgres"), nil)
+	exec(t, admin, "drop database if exists regression with (force)")
+	exec(t, admin, "create database regression template template0")
+	for _, setting := range []string{
+		"lc_messages to 'C'", "lc_monetary to 'C'", "lc_numeric to 'C'", "lc_time to 'C'", "bytea_output to 'hex'",
+		"timezone_abbreviations to 'Default'",
+	} {
+		exec(t, admin, "alter database regression set "+setting)
+	}
+	db := &pgtest.DB{Name: "regression", URL: cluster.URL("regression"), Cluster: cluster}
+	if err := migrations.Up(deadline(t), open(t, db.URL, nil)); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
-	pool, err := pgxpool.New(t.Context(), cluster.URL("log"))
-	if err != nil {
-		t.Fatalf("open pool: %v", err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
+	return db
 }
 
 func passing(results map[string]bool) (n int) {
@@ -156,7 +173,7 @@ func (s *suite) run(t *testing.T, name string, port int) map[string]bool {
 	cmd := osexec.CommandContext(ctx, filepath.Join(s.tree, "pg_regress"),
 		"--inputdir="+s.tree, "--outputdir="+output, "--dlpath="+s.tree, "--bindir="+s.psql,
 		"--schedule="+filepath.Join(s.tree, "parallel_schedule"), "--max-concurrent-tests=20", "--no-locale", "--encoding=UTF8",
-		"--host=127.0.0.1", "--port="+strconv.Itoa(port), "--user=postgres", "--dbname=regression")
+		"--host=127.0.0.1", "--port="+strconv.Itoa(port), "--user=postgres", "--dbname=regression", "--use-existing")
 	cmd.Dir = output
 	cmd.Env = append(os.Environ(), "PGSSLMODE=disable")
 	if s.as != nil {
