@@ -38,6 +38,9 @@ func TestAPortalIsWhatItWasBoundTo(t *testing.T) {
 		"over with a savepoint": {[]pgproto3.FrontendMessage{
 			query("begin"), query("savepoint a"), parse(set("B")), bind, sync1, query("rollback to a"), execute, sync1, query("rollback"),
 		}, "34000"},
+		"in a block that has failed": {[]pgproto3.FrontendMessage{
+			query("begin"), parse(set("B")), bind, sync1, none, sync1, execute, sync1, query("rollback"),
+		}, "25P02"},
 		"never bound": {[]pgproto3.FrontendMessage{none, parse(set("B")), bind, sync1, execute, sync1}, "34000"},
 		"made by prepare and replaced": {[]pgproto3.FrontendMessage{
 			query("prepare p as " + set("B")), &pgproto3.Bind{PreparedStatement: "p"}, &pgproto3.Close{ObjectType: 'S', Name: "p"},
