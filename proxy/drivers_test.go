@@ -372,7 +372,8 @@ func isPQCode(err error, code pq.ErrorCode) bool {
 	return ok && e.Code == code
 }
 
-// talkThroughPsql does what people do in psql: describe, copy, watch.
+// talkThroughPsql does what people do in psql: describe, copy, watch. A psql that is older than the server may not know how to list
+// databases.
 func talkThroughPsql(t *testing.T, s *scene, home string) {
 	path := clientProgram(t, "psql")
 	dir := t.TempDir()
@@ -382,7 +383,6 @@ func talkThroughPsql(t *testing.T, s *scene, home string) {
 \dv+ hubspot.*
 \dn
 \df ring
-\l
 \conninfo
 create temp table t (id int primary key, name text);
 \copy t from program 'seq 1 1000 | sed s/$/,x/' csv
@@ -390,6 +390,7 @@ create temp table t (id int primary key, name text);
 \copy (select count(*) from t) to stdout
 create temp sequence s;
 \set ON_ERROR_STOP off
+\l
 select 10 / (3 - nextval('s')) as watched \watch 0.05
 select 'gone' || ' on';
 \set ON_ERROR_STOP on

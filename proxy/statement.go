@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"iter"
+	"slices"
 
 	"hubpg/internal/pgwire"
 	"hubpg/internal/sqlstmt"
@@ -29,6 +30,11 @@ func (t *takeover) query(message []byte) error {
 	next, stop := iter.Pull(sqlstmt.EachEffect(text))
 	defer stop()
 	effect, more := next()
+	if effect.End < len(text) {
+		if ok, err := t.parses(text); err != nil || !ok {
+			return err
+		}
+	}
 	for alone := true; more; alone = false {
 		following, another := next()
 		a := &act{sql: statementAt(text, &effect), effect: effect, simple: true, last: !another}
@@ -47,6 +53,37 @@ func (t *takeover) query(message []byte) error {
 		}
 	}
 	return t.ready()
+}
+
+// parses reports whether Postgres can parse a text of several statements. If not, the Query ends as it would: with nothing done, where
+// HubSpot would keep what comes before the mistake.
+func (t *takeover) parses(text string) (bool, error) {
+	parse := func(sql string) (*fault, error) {
+		t.toServer = pgwire.AppendClose(t.toServer, 'S', ownName)
+		t.toServer = pgwire.AppendParse(t.toServer, ownName, sql)
+		t.add(step{})
+		return t.play()
+	}
+	f, err := parse(sqlstmt.Enclose(text))
+	if err != nil || f == nil {
+		return err == nil, err
+	}
+	switch code := pgwire.ParseError(f.message).Code; {
+	case code == "25P02": // said of what can be parsed
+		return true, nil
+	case slices.Contains([]string{"42", "22", "0A"}, code[:min(len(code), 2)]): // in Postgres's words for the text as it is
+		again, err := parse(text)
+		if err != nil {
+			return false, err
+		}
+		if again != nil {
+			f = again
+		}
+	}
+	if _, err := t.finish(f, nil); err != nil {
+		return false, err
+	}
+	return false, t.ready()
 }
 
 // statement runs one of the statements of a Query and reports whether the next may follow.

@@ -268,3 +268,21 @@ func TestEffectsOfATextOfManyStatementsTakeNoMemory(t *testing.T) {
 		}
 	}
 }
+
+func TestEnclosedStatementsKeepTheirOrderAndText(t *testing.T) {
+	const before, behind = "create function pg_temp.hubpg() returns void begin atomic ", "\n; end"
+	for text, want := range map[string]string{
+		"":                                      "",
+		"select 1; select 2":                    "select 1; select 2",
+		"begin; update t set n = 1; end":        "start transaction; update t set n = 1; commit",
+		"Begin Work read only;\nEND work--;end": "start transaction read only;\ncommit work--;end",
+		"/*;*/ BEGIN transaction ; commit":      "/*;*/ start transaction ; commit",
+		"start transaction; end and chain":      "start transaction; commit and chain",
+		"select 'begin; end'; \"end\"":          "select 'begin; end'; \"end\"",
+		"create function f() begin atomic select case when true then 1 end; end; begin": "create function f() begin atomic select case when true then 1 end; end; start transaction",
+	} {
+		if got := sqlstmt.Enclose(text); got != before+want+behind {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
