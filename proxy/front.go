@@ -13,11 +13,12 @@ import (
 // front is the filter of what the client says to Postgres.
 type front struct {
 	*session
-	ctx     context.Context
-	locked  bool // mu is held by this goroutine
-	pump    *pgwire.Pump
-	parting bool // the pump was halted before Terminate
-	asking  bool // the client has said something since its last round, before the Query, Parse or Bind at hand
+	ctx      context.Context
+	locked   bool // mu is held by this goroutine
+	pump     *pgwire.Pump
+	parting  bool // the pump was halted before Terminate
+	executes int  // so many times in the client's round at hand
+	asking   bool // the client has said something since its last round, before the Query, Parse or Bind at hand
 
 	gauge    *gauge // what pump reads, where the event loop can move it
 	calm     int    // reads since one that filled the buffer
@@ -173,6 +174,7 @@ func (f *front) Header(typ byte, size int) bool {
 		l.ask(false)
 		return (f.heeds(typ, size) || typ == 'Q' && (f.listener != nil || f.pen != nil)) && !f.large(size)
 	case 'S':
+		f.executes = 0
 		l.ask(true)
 		f.pen.synced()
 		f.vigil.synced()
@@ -180,6 +182,9 @@ func (f *front) Header(typ byte, size int) bool {
 		l.step()
 		return (f.heeds(typ, size) || f.listener != nil || f.pen != nil) && !f.large(size)
 	case 'B', 'E', 'C':
+		if typ == 'E' {
+			f.executes++
+		}
 		l.step()
 		return l.prepares() || typ == 'C' && f.listener.remembers() || (f.pen.prepares() || f.vigil.minds(typ)) && !f.large(size)
 	case 'D':

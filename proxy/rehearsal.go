@@ -14,6 +14,13 @@ import (
 // codeGuard is what the guard of a mirrored table says to a change that was not rehearsed.
 const codeGuard = "HS001"
 
+// codeTermination is what Postgres says to a procedure or DO that ends its transaction where that is not its own.
+const (
+	codeTermination = "2D000"
+	hintTermination = "What changes tables of HubSpot is run inside of a transaction, so that it can be taken back. " +
+		"Change them in statements of their own, or in a procedure without COMMIT and ROLLBACK."
+)
+
 // maxCaptured bounds what one statement may change, as its rows in JSON.
 const maxCaptured = 256 << 20
 
@@ -28,6 +35,7 @@ type rehearsal struct {
 	tooLarge           bool
 	hold               *holding // the rows
 	unheld             bool     // tooLarge for the memory that there is now
+	ends               bool     // the statement ends its transaction, and may: it has one to itself
 	locks              []byte   // what keeps appliers out, as Postgres wrote it; nil if they have to be waited for
 }
 
@@ -73,8 +81,37 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 	f, err := t.play()
 	r.unheld = r.unheld || r.tooLarge && t.short
 	t.locked = len(r.rows) > 0 || r.tooLarge || f != nil && f.step >= locks
+	if f != nil && pgwire.ParseError(f.message).Code == codeTermination {
+		if f.message = pgwire.WithHint(f.message, hintTermination); err == nil && t.alone(a) {
+			r.ends = true
+			return r, false, nil
+		}
+	}
 	ok, err := t.finish(f, err)
 	return r, ok, err
+}
+
+// alone reports whether nothing but this statement is in the transaction, which is the proxy's.
+func (t *takeover) alone(a *act) bool {
+	if !t.own || len(t.pen.unsettled) > 0 || a.effect.CopyIn {
+		return false
+	}
+	return a.simple && t.solo || !a.simple && t.executes == 1
+}
+
+// byItself runs a statement that ends its transaction as Postgres would, without a rehearsal. Where it changes a mirrored table, the guard
+// refuses that.
+func (t *takeover) byItself(a *act) (bool, error) {
+	if err := t.rollback(); err != nil {
+		return false, err
+	}
+	t.void = false
+	t.present(a)
+	f, err := t.play()
+	if f != nil && pgwire.ParseError(f.message).Code == codeGuard {
+		f.message = pgwire.WithHint(f.message, hintTermination)
+	}
+	return t.finish(f, err)
 }
 
 // maxRehearsals bounds how often a statement is rehearsed.

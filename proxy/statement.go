@@ -17,6 +17,7 @@ func (t *takeover) query(message []byte) error {
 	}
 	raw, _, _ := pgwire.CutString(message[pgwire.HeaderLen:])
 	text := string(raw)
+	t.solo = false
 	ok, err := t.open(true, false)
 	switch {
 	case err != nil:
@@ -95,7 +96,7 @@ func (t *takeover) statement(a *act, alone bool) (bool, error) {
 	writes := t.status != 'E' && t.pen.writes(t.pen.watch.current.Load(), e)
 	if t.status == 'I' && !t.own && (!alone || writes) {
 		t.ask("begin")
-		t.own, t.status = true, 'T'
+		t.own, t.status, t.solo = true, 'T', alone
 	}
 	if t.each && t.status != 'E' {
 		if ok, err := t.await(t.vigil.readsText(a.sql)); err != nil || !ok {

@@ -36,6 +36,7 @@ type takeover struct {
 
 	status  byte // of the transaction
 	own     bool // the transaction is the proxy's, to end with the round
+	solo    bool // it was begun for the one statement of a Query
 	locked  bool // appliers are kept out of tables
 	void    bool // an error was told; what the client sends up to its Sync counts for nothing
 	pending bool // messages of the client were passed on, and not all their answers back

@@ -38,7 +38,8 @@ type watch struct {
 
 // scope is what is worth looking for in a text.
 type scope struct {
-	sieve     *sqlstmt.Sieve
+	sieve     *sqlstmt.Sieve // of the names below, and of what changes what they mean
+	named     *sqlstmt.Sieve // of the names below
 	schemas   map[string]struct{}
 	tables    map[sqlstmt.Name]struct{} // mirrored tables, views on them, tables whose rules or triggers change them
 	bare      map[string]struct{}       // names of tables, without schema
@@ -70,7 +71,7 @@ func (w *watch) await() {
 func newScope(schemas []string) *scope {
 	s := &scope{
 		schemas: map[string]struct{}{}, tables: map[sqlstmt.Name]struct{}{}, bare: map[string]struct{}{},
-		functions: map[string]struct{}{}, sieve: sqlstmt.NewSieve(schemas, nil),
+		functions: map[string]struct{}{}, sieve: sqlstmt.NewSieve(schemas, nil), named: sqlstmt.NewSieve(schemas, nil),
 		readable: readable{sieve: sqlstmt.NewSieve(nil, schemas)},
 	}
 	for _, name := range schemas {
@@ -248,10 +249,10 @@ func (w *watch) readFunctions(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// changes reports whether the body of a function may change a table of the scope.
+// changes reports whether the body of a function, or of a DO, may change a table of the scope.
 func (s *scope) changes(body string) bool {
 	effect, dynamic := sqlstmt.Body(body)
-	if dynamic && s.sieve.MayChange([]byte("do "+body)) {
+	if dynamic && s.named.MayChange([]byte("do "+body)) {
 		return true
 	}
 	for _, t := range effect.Targets {
@@ -263,7 +264,7 @@ func (s *scope) changes(body string) bool {
 }
 
 func (s *scope) build() {
-	tables, functions := slices.Clone(pathWords[:]), []string{}
+	tables, functions := []string{}, []string{}
 	for name := range s.schemas {
 		tables = append(tables, name)
 	}
@@ -273,7 +274,8 @@ func (s *scope) build() {
 	for name := range s.functions {
 		functions = append(functions, name)
 	}
-	s.sieve = sqlstmt.NewSieve(tables, functions)
+	s.named = sqlstmt.NewSieve(tables, functions)
+	s.sieve = sqlstmt.NewSieve(append(tables, pathWords[:]...), functions)
 }
 
 func (s *scope) calls(n sqlstmt.Name) bool {

@@ -103,16 +103,20 @@ func (t *takeover) write(a *act) (bool, error) {
 // proposed rehearses a statement and keeps appliers out of the tables that it changes. Without a rehearsal the statement
 // is over: it has failed, or has been run as it is.
 func (t *takeover) proposed(a *act, permit string) (r *rehearsal, ok bool, err error) {
-	r, ok, err = t.rehearsed(a, permit)
-	for try := 1; err == nil && ok && len(r.rows) == 0 && !r.tooLarge; try++ {
+	for try := 1; ; try++ {
+		if r, ok, err = t.rehearsed(a, permit); err != nil || !ok {
+			if err == nil && r != nil && r.ends {
+				ok, err = t.byItself(a)
+			}
+			return nil, ok, err
+		}
+		if len(r.rows) > 0 || r.tooLarge {
+			break
+		}
 		var again bool
 		if ok, again, err = t.asItIs(a, permit, try); !again {
 			return nil, ok, err
 		}
-		r, ok, err = t.rehearsed(a, permit)
-	}
-	if err != nil || !ok {
-		return nil, false, err
 	}
 	if e := r.objection(); e != nil {
 		if r.unheld {

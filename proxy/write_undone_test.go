@@ -2,6 +2,8 @@ package proxy_test
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -181,6 +183,126 @@ func TestStatementsThatHideAWriteAreSeen(t *testing.T) {
 	}
 	exec(t, conn, "select app.told(convert_from($1, 'UTF8'))", []byte(update)) // as the hint says
 	has("Told")
+	c.agree("contacts", "firstname")
+}
+
+// What does not change a mirrored table is run once, as it is, whatever else its text says: it may end its own transaction.
+func TestWhatChangesNothingOfHubSpotIsRunOnce(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("once@example.com")
+	admin := c.db.AdminConn(t)
+	for _, sql := range []string{
+		"create sequence app.runs", "grant all on app.runs to app", "create table app.names (name text)", "grant all on app.names to app",
+		`create procedure app.path() language plpgsql as $$ begin perform nextval('app.runs'); commit; execute 'set search_path to app, public';
+			perform set_config('search_path', 'public, app', false); insert into app.names values ('x'); commit; end $$`,
+		"grant execute on all procedures in schema app to app",
+		"create function app.last(who bigint) returns void language sql as $$ update hubspot.contacts set lastname = 'Last' where id = who $$",
+		"grant execute on function app.last to app",
+	} {
+		exec(t, admin, sql)
+	}
+	c.known("select app.last($1)", id) // and with that all others
+	conn := c.session(nil)
+	runs := int64(0)
+	for _, sql := range []string{
+		"do $$ begin perform nextval('app.runs'); insert into app.names select firstname from hubspot.contacts; commit; end $$",
+		"do $$ begin perform nextval('app.runs'); perform set_config('role', 'none', false); commit; end $$ -- schema, reset, hubspot.contacts",
+		"do language plpgsql 'begin perform nextval(''app.runs''); execute ''create temp table if not exists schema_of_it (n int)''; commit; end'",
+		"call app.path()",
+	} {
+		exec(t, conn, sql)
+		if runs++; value[int64](t, conn, "select last_value from app.runs") != runs {
+			t.Errorf("%s: was run %d times in all, want %d", sql, value[int64](t, conn, "select last_value from app.runs"), runs)
+		}
+	}
+	for name, sql := range map[string]string{
+		"Plain":   "do $$ begin update hubspot.contacts set firstname = 'Plain' where id = %d; end $$",
+		"Quoted":  "do 'begin update hubspot.contacts set firstname = ''Quoted'' where id = %d; end'",
+		"Escaped": `do E'begin update hubspot.contacts set firstname = \'Escaped\' where id = %d; end'`,
+		"Dynamic": "do $$ begin execute 'update hubspot.con' || 'tacts set firstname = ''Dynamic'' where id = %d /* hubspot */'; end $$",
+		"Bare":    "do $$ begin perform set_config('search_path', 'hubspot', true); update contacts set firstname = 'Bare' where id = %d; end $$",
+	} {
+		exec(t, conn, fmt.Sprintf(sql, id))
+		if got := c.hubspot("contacts", id, "firstname"); got != name {
+			t.Errorf("HubSpot has %q, want %q", got, name)
+		}
+	}
+	c.agree("contacts", "firstname")
+}
+
+// A procedure that may change a mirrored table and ends its transaction is run as Postgres runs it, but for such a change.
+func TestWhatEndsItsTransaction(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("ends@example.com")
+	admin := c.db.AdminConn(t)
+	for _, sql := range []string{
+		"create table app.names (name text)", "grant all on app.names to app",
+		`create procedure app.refresh(who bigint) language plpgsql as $$ begin insert into app.names values ('before'); commit;
+			execute 'insert into app.names select firstname from hubspot.contacts where id = $1' using who; commit; end $$`,
+		`create procedure app.change(who bigint) language plpgsql as $$ begin insert into app.names values ('before'); commit;
+			update hubspot.contacts set firstname = 'Changed' where id = who; commit; end $$`,
+		"grant execute on all procedures in schema app to app",
+		"create function app.last(who bigint) returns void language sql as $$ update hubspot.contacts set lastname = 'Last' where id = who $$",
+		"grant execute on function app.last to app",
+	} {
+		exec(t, admin, sql)
+	}
+	c.known("select app.last($1)", id)
+	before := c.hubspot("contacts", id, "firstname")
+	conn := c.session(nil)
+	simply := func(sql string) error {
+		_, err := conn.PgConn().Exec(deadline(t), sql).ReadAll()
+		return err
+	}
+	extended := func(sql string) error {
+		_, err := conn.PgConn().ExecParams(deadline(t), sql, nil, nil, nil, nil).Close()
+		return err
+	}
+	behind := func(sql string) error { // in a transaction that is not its own
+		_, err := conn.PgConn().Exec(deadline(t), "insert into app.names values ('first'); "+sql).ReadAll()
+		return err
+	}
+	for name, p := range map[string]struct {
+		say   func(string) error
+		sql   string
+		names []string
+		code  string
+	}{
+		"reads":                    {simply, "call app.refresh(%d)", []string{"before", before}, ""},
+		"reads, extended":          {extended, "call app.refresh(%d)", []string{"before", before}, ""},
+		"reads, among others":      {behind, "call app.refresh(%d)", nil, "2D000"},
+		"changes":                  {simply, "call app.change(%d)", []string{"before"}, "HS001"},
+		"changes, extended":        {extended, "call app.change(%d)", []string{"before"}, "HS001"},
+		"changes and commits once": {simply, "do $$ begin update hubspot.contacts set firstname = 'Changed' where id = %d; commit; end $$", nil, "HS001"},
+		"changes, among others":    {behind, "call app.change(%d)", nil, "2D000"},
+	} {
+		exec(t, conn, "truncate app.names")
+		err := p.say(fmt.Sprintf(p.sql, id))
+		if e, failed := errors.AsType[*pgconn.PgError](err); failed && (e.Code != p.code || !strings.Contains(e.Hint, "COMMIT") || e.Where == "") || !failed && p.code != "" {
+			t.Errorf("%s: %+v", name, err)
+		}
+		got := value[[]string](t, conn, "select coalesce(array_agg(name), '{}') from app.names")
+		if !slices.Equal(got, p.names) || conn.PgConn().TxStatus() != 'I' {
+			t.Errorf("%s: left %q, want %q; then %c", name, got, p.names, conn.PgConn().TxStatus())
+		}
+	}
+	exec(t, conn, "begin")
+	if err := simply(fmt.Sprintf("call app.refresh(%d)", id)); !isCode(err, "2D000") || conn.PgConn().TxStatus() != 'E' {
+		t.Errorf("in a block: %v, then %c", err, conn.PgConn().TxStatus())
+	}
+	exec(t, conn, "rollback")
+	batch := &pgconn.Batch{}
+	batch.ExecParams("insert into app.names values ('first')", nil, nil, nil, nil)
+	batch.ExecParams(fmt.Sprintf("call app.refresh(%d)", id), nil, nil, nil, nil)
+	if _, err := conn.PgConn().ExecBatch(deadline(t), batch).ReadAll(); !isCode(err, "2D000") {
+		t.Errorf("in a pipeline: %v", err)
+	}
+	if got := c.hubspot("contacts", id, "firstname"); got != before {
+		t.Errorf("HubSpot has %q, want %q", got, before)
+	}
+	exec(t, conn, "update hubspot.contacts set firstname = 'After' where id = $1", id)
 	c.agree("contacts", "firstname")
 }
 

@@ -43,18 +43,27 @@ func (e *Error) AppendNotice(dst []byte) []byte {
 
 // WithoutContext returns a copy of an ErrorResponse or NoticeResponse without the context in which it was raised.
 func WithoutContext(message []byte) []byte {
-	var fields []byte
+	return AppendMessage(nil, message[0], without('W', message), []byte{0})
+}
+
+// WithHint returns a copy of an ErrorResponse or NoticeResponse with that hint.
+func WithHint(message []byte, hint string) []byte {
+	return AppendMessage(nil, message[0], without('H', message), []byte{'H'}, []byte(hint), []byte{0, 0})
+}
+
+// without returns the fields of an ErrorResponse or NoticeResponse but for those of one type.
+func without(field byte, message []byte) (fields []byte) {
 	for body := message[HeaderLen:]; len(body) > 0 && body[0] != 0; {
 		text, rest, ok := CutString(body[1:])
 		if !ok {
 			break
 		}
-		if body[0] != 'W' {
+		if body[0] != field {
 			fields = append(fields, body[:1+len(text)+1]...)
 		}
 		body = rest
 	}
-	return AppendMessage(nil, message[0], fields, []byte{0})
+	return fields
 }
 
 // ShortenError returns an ErrorResponse or NoticeResponse that says what the head of a longer one says.

@@ -32,7 +32,8 @@ type Effect struct {
 	Targets  []Name // tables that it inserts into, updates, deletes from, merges or copies into
 	Calls    []Name // functions that it calls
 	CopyIn   bool   // COPY FROM STDIN
-	Body     bool   // DO: its effect is in a string
+	Do       bool   // DO: its effect is in a string
+	Code     string // that string, if it can be read off and is PL/pgSQL; for [Body]
 	Executes string // name of the prepared statement that it runs
 	Prepares string // name of the statement that it prepares; Targets and Calls are of that one
 }
@@ -133,7 +134,7 @@ func (v *visit) token(t token, last [3]token) {
 	if v.count == 1 {
 		v.explain = v.is(t, "explain")
 		v.copied = v.is(t, "copy")
-		e.Body = v.is(t, "do")
+		e.Do = v.is(t, "do")
 		v.awaiting = v.copied || v.is(t, "update")
 		e.Control = v.control(t)
 		return
@@ -214,6 +215,8 @@ func (v *visit) finish() {
 	switch {
 	case e.Control != NoControl:
 		v.finishControl()
+	case e.Do:
+		e.Code = v.code()
 	case v.explain && !v.analyze, v.copied && !v.from && !v.query, v.defines():
 		*e = Effect{Start: e.Start, End: e.End}
 	}
@@ -286,6 +289,26 @@ func (v *visit) finishControl() {
 		e.Savepoint = s.name(t)
 	}
 	*e = Effect{Start: e.Start, End: e.End, Control: e.Control, Savepoint: e.Savepoint}
+}
+
+// code reads the string that a DO runs; "" if it is in another language, or not one constant without escapes.
+func (v *visit) code() (code string) {
+	s := scanner{text: v.text[:v.effect.End], pos: v.first.end}
+	for t := s.next(); t.kind != tokenEnd; t = s.next() {
+		switch {
+		case s.is(t, "language"):
+			if !s.is(s.next(), "plpgsql") {
+				return ""
+			}
+		case code == "" && t.kind == tokenString:
+			if code = s.constant(t); code == "" {
+				return ""
+			}
+		default:
+			return ""
+		}
+	}
+	return code
 }
 
 // ControlOf returns what a text of one statement does to the transaction. It costs a few nanoseconds for any other.

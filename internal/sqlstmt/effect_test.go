@@ -18,7 +18,8 @@ type told struct {
 	Targets  string
 	Calls    string
 	CopyIn   bool
-	Body     bool
+	Do       bool
+	Code     string
 	Executes string
 	Prepares string
 }
@@ -27,7 +28,7 @@ func tell(text string) []told {
 	var out []told
 	for _, e := range sqlstmt.Effects(text) {
 		t := told{
-			Text: text[e.Start:e.End], Control: e.Control, Point: e.Savepoint, CopyIn: e.CopyIn, Body: e.Body,
+			Text: text[e.Start:e.End], Control: e.Control, Point: e.Savepoint, CopyIn: e.CopyIn, Do: e.Do, Code: e.Code,
 			Executes: e.Executes, Prepares: e.Prepares, Targets: join(e.Targets),
 		}
 		for _, c := range e.Calls {
@@ -141,9 +142,24 @@ func TestEffectsSplitsAsPostgresDoes(t *testing.T) {
 		`select f(1), g(2); call x.f(); do $a$ begin f(); end $a$; copy t from stdin`: {
 			{Text: "select f(1), g(2)", Calls: "f"},
 			{Text: "call x.f()", Calls: "x.f"},
-			{Text: "do $a$ begin f(); end $a$", Body: true},
+			{Text: "do $a$ begin f(); end $a$", Do: true, Code: " begin f(); end "},
 			{Text: "copy t from stdin", Targets: "t", CopyIn: true},
 		},
+		`do language plpgsql 'begin ''x''; end'; DO $$;$$ LANGUAGE "plpgsql"; do $x$a$b$x$ language PLpgSQL`: {
+			{Text: "do language plpgsql 'begin ''x''; end'", Do: true, Code: "begin 'x'; end"},
+			{Text: `DO $$;$$ LANGUAGE "plpgsql"`, Do: true},
+			{Text: "do $x$a$b$x$ language PLpgSQL", Do: true, Code: "a$b"},
+		},
+		`do E'a'; do 'a\b'; do 'a' 'b'; do $$ a $$ language plpython3u; do; do language; do $$; do 'a`: {
+			{Text: "do E'a'", Do: true},
+			{Text: `do 'a\b'`, Do: true},
+			{Text: "do 'a' 'b'", Do: true},
+			{Text: "do $$ a $$ language plpython3u", Do: true},
+			{Text: "do", Do: true},
+			{Text: "do language", Do: true},
+			{Text: "do $$; do 'a", Do: true},
+		},
+		"do '": {{Text: "do '", Do: true}},
 		`create function h() returns int begin atomic select case when true then 1 end; select 2; end; select 3`: {
 			{Text: `create function h() returns int begin atomic select case when true then 1 end; select 2; end`},
 			{Text: "select 3"},

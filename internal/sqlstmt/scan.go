@@ -171,6 +171,22 @@ func (s *scanner) name(t token) string {
 	return cut(text)
 }
 
+// constant returns what a string constant means; "" if that is not plain.
+func (s *scanner) constant(t token) string {
+	text := s.text[t.start:t.end]
+	if text[0] == '$' {
+		tag := text[:1+strings.IndexByte(text[1:], '$')+1]
+		if len(text) < 2*len(tag) || !strings.HasSuffix(text, tag) {
+			return ""
+		}
+		return text[len(tag) : len(text)-len(tag)]
+	}
+	if len(text) < 2 || text[0] != '\'' || text[len(text)-1] != '\'' || strings.Contains(text, `\`) {
+		return ""
+	}
+	return strings.ReplaceAll(text[1:len(text)-1], "''", "'")
+}
+
 // longest is how many bytes of an identifier Postgres keeps.
 const longest = 63
 
