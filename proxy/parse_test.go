@@ -36,6 +36,7 @@ func TestNothingIsDoneOfATextThatCannotBeParsed(t *testing.T) {
 		"at the end of the text":  {set("A") + "; select (", ""},
 		"a quote":                 {set("A") + "; select 'x", "'x"},
 		"a comment":               {set("A") + "; select 1 /* x", "/* x"},
+		"a comment behind":        {set("A") + "; /* x", "/* x"},
 		"a block that is not one": {"begin isolation level high; " + set("A"), "high"},
 		"the end of another":      {set("A") + "; end; end atomic", "atomic"},
 	} {

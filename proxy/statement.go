@@ -3,6 +3,7 @@ package proxy
 import (
 	"iter"
 	"slices"
+	"strings"
 
 	"hubpg/internal/pgwire"
 	"hubpg/internal/sqlstmt"
@@ -31,7 +32,7 @@ func (t *takeover) query(message []byte) error {
 	next, stop := iter.Pull(sqlstmt.EachEffect(text))
 	defer stop()
 	effect, more := next()
-	if effect.End < len(text) {
+	if more && strings.TrimLeft(text[effect.End:], "; \t\n\v\f\r") != "" { // another statement, or what may be a mistake: an open comment
 		if ok, err := t.parses(text); err != nil || !ok {
 			return err
 		}
