@@ -319,7 +319,7 @@ func (k *client) settled() bool {
 }
 
 // landedLate reports whether all that HubSpot has otherwise than the rows was changed since they were the same, by something
-// other than the statement at hand: by one that was on its way when its proxy was killed.
+// other than the statement at hand: by one that was on its way when its proxy was killed, or when it was given up.
 func (k *client) landedLate(word, statement string, rows, has map[string]string) bool {
 	const atMost = 10 * time.Second
 	if time.Since(k.lostAt) > atMost {
@@ -451,6 +451,7 @@ func (k *client) failed(word, statement string, before map[string]string, err er
 	k.count(e.Code)
 	switch e.Code {
 	case "57014", "40001", "40P01", writeback.CodeUnknown: // they say that HubSpot may have taken it
+		k.lostAt = time.Now() // or will
 		return true
 	case "22P02", "23505", writeback.CodeRefused, writeback.CodeGone, writeback.CodeUnavailable:
 	default:
