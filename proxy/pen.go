@@ -181,8 +181,8 @@ func (p *pen) writes(scope *scope, e *sqlstmt.Effect) bool {
 	if e.Prepares != "" || p.writer == nil {
 		return false
 	}
-	if e.Do {
-		return e.Code == "" || scope.changes(e.Code) // of what cannot be read the sieve has found a name in the text
+	if e.Do { // of what cannot be read the sieve has found a name in the text
+		return e.Code == "" || scope.changes(e.Code) || scope.named.MayChange([]byte("do "+sqlstmt.Strings(e.Code)))
 	}
 	for _, t := range e.Targets {
 		switch scope.relevance(t) {

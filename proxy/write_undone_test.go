@@ -193,6 +193,7 @@ func TestWhatChangesNothingOfHubSpotIsRunOnce(t *testing.T) {
 	id := c.contact("once@example.com")
 	admin := c.db.AdminConn(t)
 	for _, sql := range []string{
+		"create function app.run(sql text) returns void language plpgsql as $$ begin execute sql; end $$", "grant execute on function app.run to app",
 		"create sequence app.runs", "grant all on app.runs to app", "create table app.names (name text)", "grant all on app.names to app",
 		`create procedure app.path() language plpgsql as $$ begin perform nextval('app.runs'); commit; execute 'set search_path to app, public';
 			perform set_config('search_path', 'public, app', false); insert into app.names values ('x'); commit; end $$`,
@@ -221,6 +222,7 @@ func TestWhatChangesNothingOfHubSpotIsRunOnce(t *testing.T) {
 		"Quoted":  "do 'begin update hubspot.contacts set firstname = ''Quoted'' where id = %d; end'",
 		"Escaped": `do E'begin update hubspot.contacts set firstname = \'Escaped\' where id = %d; end'`,
 		"Dynamic": "do $$ begin execute 'update hubspot.con' || 'tacts set firstname = ''Dynamic'' where id = %d /* hubspot */'; end $$",
+		"Passed":  "do $$ begin perform app.run('update hubspot.contacts set firstname = ''Passed'' where id = %d'); end $$",
 		"Bare":    "do $$ begin perform set_config('search_path', 'hubspot', true); update contacts set firstname = 'Bare' where id = %d; end $$",
 	} {
 		exec(t, conn, fmt.Sprintf(sql, id))

@@ -3,6 +3,7 @@ package sqlstmt
 import (
 	"iter"
 	"slices"
+	"strings"
 )
 
 // Control is what a statement does to the transaction around it.
@@ -309,6 +310,19 @@ func (v *visit) code() (code string) {
 		}
 	}
 	return code
+}
+
+// Strings returns the string constants of a text, one behind the other: what it may hand on to be run elsewhere.
+func Strings(text string) string {
+	var b strings.Builder
+	s := scanner{text: text}
+	for t := s.next(); t.kind != tokenEnd; t = s.next() {
+		if t.kind == tokenString {
+			b.WriteString(text[t.start:t.end])
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
 }
 
 // ControlOf returns what a text of one statement does to the transaction. It costs a few nanoseconds for any other.
