@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"hubpg/internal/pgwire"
@@ -189,7 +190,7 @@ func (l *login) authentication(message []byte) error {
 		l.out = append(l.out, message...)
 		return nil
 	case pgwire.AuthSASL:
-		if l.cannotRelaySCRAM() {
+		if l.cannotRelay(mechanisms) {
 			return errNeedPassword
 		}
 		l.out = pgwire.AppendSASL(l.out, l.relayable(mechanisms))
@@ -231,10 +232,13 @@ func (l *login) join() error {
 	return nil
 }
 
-// cannotRelaySCRAM: with TLS on both sides a client that binds the channel binds it to the proxy's certificate, and
-// one that is told that binding is impossible is taken by Postgres for the victim of a downgrade.
-func (l *login) cannotRelaySCRAM() bool {
+// cannotRelay: with TLS on both sides a client that binds the channel of SCRAM binds it to the proxy's certificate, and one that is told
+// that binding is impossible is taken by Postgres for the victim of a downgrade. Other mechanisms (OAUTHBEARER) bind nothing.
+func (l *login) cannotRelay(mechanisms []string) bool {
 	if l.session.server.config.Auth != AuthAuto || !l.secure || l.upstream.tls == nil {
+		return false
+	}
+	if !slices.ContainsFunc(mechanisms, func(m string) bool { return strings.HasPrefix(m, "SCRAM-") }) {
 		return false
 	}
 	conn, ok := l.upstream.conn.(*tls.Conn)

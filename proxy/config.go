@@ -42,7 +42,7 @@ const (
 
 	DefaultSessions           = 10_000
 	DefaultSessionsPerAddress = 5_000
-	DefaultLoginTimeout       = 30 * time.Second
+	DefaultLoginTimeout       = time.Minute // as Postgres's authentication_timeout: who asks a person for a token takes long
 	DefaultConnectTimeout     = 10 * time.Second
 	DefaultListenerQueue      = 16_384
 	DefaultCutOffGrace        = 5 * time.Second
