@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -73,7 +74,33 @@ func (c *Client) batchRead(ctx context.Context, objectType string, ids []int64, 
 	if out == nil { // 204
 		return nil, &APIError{Status: http.StatusNoContent, Method: r.method, Path: r.path, Message: "empty answer to a batch read"}
 	}
-	return newBatchResult(ids, out, r.readAt), nil
+	res, chained := newBatchResult(ids, out, r.readAt)
+	if !chained || len(res.Unanswered) != 1 {
+		return res, nil
+	}
+	// The record that another id has become may be this one's, too, at the end of a chain of merges: alone it cannot be mistaken.
+	one, err := c.batchRead(ctx, objectType, res.Unanswered, p, query)
+	if err != nil {
+		return nil, err
+	}
+	return res.with(one), nil
+}
+
+// with adds the answer for the one id that res leaves unanswered.
+func (res *BatchResult) with(one *BatchResult) *BatchResult {
+	res.Missing, res.Unanswered = append(res.Missing, one.Missing...), one.Unanswered
+	for id, into := range one.Moved {
+		if res.Moved == nil {
+			res.Moved = map[int64]int64{}
+		}
+		res.Moved[id] = into
+	}
+	for i := range one.Records {
+		if !slices.ContainsFunc(res.Records, func(r Record) bool { return r.ID == one.Records[i].ID }) {
+			res.Records = append(res.Records, one.Records[i])
+		}
+	}
+	return res
 }
 
 // KeyedResult is the answer to BatchReadBy.
@@ -122,22 +149,23 @@ func (c *Client) BatchReadBy(
 	return res, nil
 }
 
-// newBatchResult sorts the ids asked for by what HubSpot said about them.
-func newBatchResult(ids []int64, b *recordsBody, readAt time.Time) *BatchResult {
-	res := &BatchResult{ReadAt: readAt, Records: b.records[:0]}
+// newBatchResult sorts the ids asked for by what HubSpot said about them. chained says that a record stands for an old id
+// that it names, so that it may stand for one that it does not name, as well.
+func newBatchResult(ids []int64, b *recordsBody, readAt time.Time) (res *BatchResult, chained bool) {
+	res = &BatchResult{ReadAt: readAt, Records: b.records[:0]}
 	open := make(map[int64]bool, len(ids))
 	for _, id := range ids {
 		open[id] = true
 	}
 	seen := make(map[int64]bool, len(b.records))
-	var strangers []int64 // records under ids that were not asked for
+	strangers := map[int64]bool{} // records under ids that were not asked for, and that name none of those
 	for _, rec := range b.records {
 		if seen[rec.ID] {
 			continue // asked for by an old id and by its own
 		}
 		seen[rec.ID] = true
 		if !open[rec.ID] {
-			strangers = append(strangers, rec.ID)
+			strangers[rec.ID] = true
 		}
 		delete(open, rec.ID)
 		res.Records = append(res.Records, rec)
@@ -155,6 +183,10 @@ func newBatchResult(ids []int64, b *recordsBody, readAt time.Time) *BatchResult 
 			}
 			res.Moved[id] = into
 			delete(open, id)
+			if strangers[into] { // it is accounted for: it says nothing about an id that was merely left out
+				delete(strangers, into)
+				chained = true
+			}
 		}
 	}
 	for _, m := range b.merged {
@@ -169,12 +201,14 @@ func newBatchResult(ids []int64, b *recordsBody, readAt time.Time) *BatchResult 
 			continue
 		}
 		if len(open) == 1 && len(strangers) == 1 {
-			move(id, strangers[0]) // the one left over on each side
+			for into := range strangers {
+				move(id, into) // the one left over on each side
+			}
 			continue
 		}
 		res.Unanswered = append(res.Unanswered, id)
 	}
-	return res
+	return res, chained
 }
 
 // missingIDs returns the ids that a batch declares not found.

@@ -33,6 +33,7 @@ type traceLayer struct {
 	observers []func(Call)
 	logger    *slog.Logger
 	userAgent string
+	hands     *hands
 	next      http.RoundTripper
 }
 
@@ -50,6 +51,7 @@ func (l *traceLayer) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if err == nil {
 		call.Status = resp.StatusCode
+		l.hands.see(resp, time.Now())
 	}
 	for _, observe := range l.observers {
 		observe(call)

@@ -25,6 +25,7 @@ type Client struct {
 	versions Versions
 	chain    http.RoundTripper
 	plain    http.RoundTripper // without token and quota, for files behind links
+	hands    *hands
 }
 
 // Option changes how New builds a Client.
@@ -97,15 +98,15 @@ func New(baseURL string, tokens oauth2.TokenSource, opts ...Option) (*Client, er
 	if s.transport == nil {
 		s.transport = newTransport()
 	}
-	c := &Client{base: base, class: Fresh, versions: s.versions.withDefaults()}
-	c.chain, c.plain = s.chains(tokens)
+	c := &Client{base: base, class: Fresh, versions: s.versions.withDefaults(), hands: new(hands)}
+	c.chain, c.plain = s.chains(tokens, c.hands)
 	return c, nil
 }
 
 // chains composes the layers; see the package documentation for their order. The second chain knows no token.
-func (s *settings) chains(tokens oauth2.TokenSource) (chain, plain http.RoundTripper) {
+func (s *settings) chains(tokens oauth2.TokenSource, h *hands) (chain, plain http.RoundTripper) {
 	var rt http.RoundTripper = &replyLayer{inactivity: s.inactivity, maxBody: s.maxBody, next: s.transport}
-	rt = &traceLayer{observers: s.observers, logger: s.logger, userAgent: s.userAgent, next: rt}
+	rt = &traceLayer{observers: s.observers, logger: s.logger, userAgent: s.userAgent, hands: h, next: rt}
 	plain = &retryLayer{policy: s.retry.withDefaults(), logger: s.logger, next: rt}
 	rt = &budgetLayer{limiter: s.limiter, next: rt}
 	rt = &authLayer{tokens: tokens, next: rt}

@@ -70,6 +70,7 @@ func (h *holder) acquire(ctx context.Context) error {
 		return fmt.Errorf("take the life sign: %w", err)
 	}
 	h.conn = conn
+	h.e.seen.forget() // Postgres may have lost commits with the connection: a replica that lags was promoted
 	return nil
 }
 

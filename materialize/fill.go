@@ -22,11 +22,14 @@ type fillPosition struct {
 	Version    int64  `json:"version"`    // of the catalog; with another, they may be due again from the first row on
 	Next       int64  `json:"next"`       // rows with smaller ids have their values
 	Rows       int64  `json:"rows"`
+	// Until is when the last row was read that was there before the fill, by the clock of whoever read it.
+	Until time.Time `json:"until"`
 }
 
 // fill reads the values of properties that are younger than the table for the rows that were there before them. Only
 // those properties are asked for, so nothing else is touched. Rows that are stored anew meanwhile have the values
-// already: the applier refuses rows whose columns are not all that the catalog has.
+// already: the applier refuses rows whose columns are not all that the catalog has. Those of before are not to look as if they
+// were younger than what is read for them, so it waits where a machine whose clock is ahead has stored some.
 //
 // Then it reads those again whose definition was changed, because that may have been a return from the archive; what
 // differs there is news, and in the change log.
@@ -53,6 +56,12 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 	}
 	if names := joined(columns); p.Properties != names || p.Version != t.table.Version {
 		p = fillPosition{Properties: names, Version: t.table.Version}
+		if p.Until, err = s.lastRead(ctx, t); err != nil {
+			return 0, err
+		}
+	}
+	if wait := time.Until(p.Until); wait > 0 {
+		return wait, s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
 	}
 	asked := projection(columns)
 	for !s.over() {
@@ -87,6 +96,15 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	return 0, nil
+}
+
+// lastRead returns when the youngest row of the table was read.
+func (s *step) lastRead(ctx context.Context, t *target) (at time.Time, err error) {
+	err = s.e.cfg.Pool.QueryRow(ctx, "select coalesce(max(_read_at), 'epoch') from "+t.ident()).Scan(&at)
+	if err != nil {
+		return at, fmt.Errorf("look when %s was read: %w", t.name(), err)
+	}
+	return at, nil
 }
 
 // due returns those of columns that are to be read now, and whether they have been read before.

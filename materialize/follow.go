@@ -49,7 +49,7 @@ func (s *step) follow(ctx context.Context) (time.Duration, error) {
 	if pace.Idle, told, err = s.idle(ctx); err != nil {
 		return 0, err
 	}
-	began := time.Now()
+	began := s.hubTime()
 	untold := p.untold(began, told, pace)
 	if told = told && began.Sub(time.UnixMilli(p.Amiss)) > toldAmiss; told {
 		pace.Idle = max(pace.Idle, pace.Told)
@@ -91,6 +91,10 @@ func (s *step) follow(ctx context.Context) (time.Duration, error) {
 	}
 	return p.Pause, nil
 }
+
+// hubTime is now by HubSpot's clock where that is behind this machine's: a cursor that ran ahead of it would pass by what is
+// modified next.
+func (s *step) hubTime() time.Time { return time.Now().Add(-s.client.Ahead()) }
 
 // advance moves the cursor past a verified part, but never to what is younger than the overlap.
 func (p *followPosition) advance(done part, began time.Time) {

@@ -118,18 +118,7 @@ func (s *step) readAll(ctx context.Context, t *target, ids []int64) (*hubapi.Bat
 	}
 	all := batches[0]
 	for _, b := range batches[1:] {
-		all.Records = append(all.Records, b.Records...)
-		all.Missing = append(all.Missing, b.Missing...)
-		all.Unanswered = append(all.Unanswered, b.Unanswered...)
-		for old, id := range b.Moved {
-			if all.Moved == nil {
-				all.Moved = map[int64]int64{}
-			}
-			all.Moved[old] = id
-		}
-		if b.ReadAt.Before(all.ReadAt) {
-			all.ReadAt = b.ReadAt
-		}
+		join(all, b)
 	}
 	return all, nil
 }

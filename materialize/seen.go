@@ -2,6 +2,7 @@ package materialize
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/dgraph-io/ristretto/v2"
 )
@@ -13,17 +14,27 @@ const DefaultRemember = 200_000
 // and may have missed something: a version that is not in it is looked up in the table. It never knows more than the
 // table, since versions are added after the commit.
 type seen struct {
-	cache *ristretto.Cache[uint64, int64]
+	cache *ristretto.Cache[uint64, sight]
+	epoch atomic.Uint32
 }
 
+// sight is a version that was stored, and when: what the database lost since, it may not have any more.
+type sight struct {
+	version int64
+	epoch   uint32
+}
+
+// forget makes everything be looked up again.
+func (s *seen) forget() { s.epoch.Add(1) }
+
 func newSeen(versions int) (*seen, error) {
-	cache, err := ristretto.NewCache(&ristretto.Config[uint64, int64]{
+	cache, err := ristretto.NewCache(&ristretto.Config[uint64, sight]{
 		NumCounters: int64(versions) * 10, MaxCost: int64(versions), BufferItems: 64, IgnoreInternalCost: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create cache of versions: %w", err)
 	}
-	return &seen{cache}, nil
+	return &seen{cache: cache}, nil
 }
 
 // key packs a table's number and an id. Ids over 56 bits, which HubSpot does not hand out, have none.
@@ -40,13 +51,13 @@ func (s *seen) has(table uint8, h hit) bool {
 	if !ok {
 		return false
 	}
-	version, ok := s.cache.Get(k)
-	return ok && version >= h.updated
+	stored, ok := s.cache.Get(k)
+	return ok && stored.epoch == s.epoch.Load() && stored.version >= h.updated
 }
 
 func (s *seen) add(table uint8, id, version int64) {
 	if k, ok := s.key(table, id); ok {
-		s.cache.Set(k, version, 1)
+		s.cache.Set(k, sight{version, s.epoch.Load()}, 1)
 	}
 }
 

@@ -2,6 +2,7 @@ package materialize
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -59,7 +60,36 @@ func (s *step) list(ctx context.Context, path string, o hubapi.ListOptions) (*hu
 }
 
 func (s *step) read(ctx context.Context, path string, ids []int64, p *hubapi.Projection) (*hubapi.BatchResult, error) {
-	return s.client.BatchRead(ctx, path, ids, p)
+	got, err := s.client.BatchRead(ctx, path, ids, p)
+	if _, large := errors.AsType[*hubapi.TooLargeError](err); !large || len(ids) == 1 {
+		return got, err
+	}
+	half := len(ids) / 2
+	if got, err = s.read(ctx, path, ids[:half], p); err != nil {
+		return nil, err
+	}
+	rest, err := s.read(ctx, path, ids[half:], p)
+	if err != nil {
+		return nil, err
+	}
+	join(got, rest)
+	return got, nil
+}
+
+// join adds an answer to all.
+func join(all, more *hubapi.BatchResult) {
+	all.Records = append(all.Records, more.Records...)
+	all.Missing = append(all.Missing, more.Missing...)
+	all.Unanswered = append(all.Unanswered, more.Unanswered...)
+	for old, id := range more.Moved {
+		if all.Moved == nil {
+			all.Moved = map[int64]int64{}
+		}
+		all.Moved[old] = id
+	}
+	if more.ReadAt.Before(all.ReadAt) {
+		all.ReadAt = more.ReadAt
+	}
 }
 
 func (s *step) search(ctx context.Context, path string, r hubapi.SearchRequest) (*hubapi.SearchResult, error) {

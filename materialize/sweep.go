@@ -71,19 +71,23 @@ func (s *step) archived(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		ids := make([]int64, 0, len(page.Records))
+		ids, at := make([]int64, 0, len(page.Records)), make(map[int64]time.Time, len(page.Records))
 		for i := range page.Records {
-			if page.Records[i].Archived {
-				ids = append(ids, page.Records[i].ID)
+			if r := &page.Records[i]; r.Archived {
+				ids, at[r.ID] = append(ids, r.ID), r.ArchivedAt
 			}
 		}
 		if ids, err = s.held(ctx, t, ids); err != nil {
 			return 0, err
 		}
+		ids, back, err := s.back(ctx, t, ids, at)
+		if err != nil {
+			return 0, err
+		}
 		if p.Next = page.After; p.Next == "" {
 			s.finish(&p)
 		}
-		if err := s.commit(ctx, t.name(), move{cursor: c, position: &p}, s.removal(ctx, t, ids, page.ReadAt, changes.Delete)); err != nil {
+		if err := s.commit(ctx, t.name(), move{cursor: c, position: &p}, s.removal(ctx, t, ids, back, page.ReadAt, changes.Delete)); err != nil {
 			return 0, err
 		}
 		if p.Next == "" {
@@ -115,14 +119,43 @@ func (s *step) held(ctx context.Context, t *target, ids []int64) ([]int64, error
 	}), nil
 }
 
-// removal is the work of a commit that takes records out of the table; nil when there are none.
-func (s *step) removal(
-	ctx context.Context, t *target, ids []int64, readAt time.Time, op changes.Op,
-) func(pgx.Tx, bool) (mirror.Result, error) {
+// back takes from ids those records whose row was read, as of a live record, after the instant at which the bin says that they
+// were archived: they have been restored, and the listing is late, or archived once more. Asking for them by id tells.
+func (s *step) back(ctx context.Context, t *target, ids []int64, at map[int64]time.Time) (gone, back []int64, err error) {
 	if len(ids) == 0 {
+		return ids, nil, nil
+	}
+	rows, err := s.e.cfg.Pool.Query(ctx, "select t.id, t._read_at from "+t.ident()+" t where t.id = any ($1) and "+mirror.Live(t.table), ids)
+	if err != nil {
+		return nil, nil, fmt.Errorf("look when %s were read: %w", t.name(), err)
+	}
+	var (
+		id   int64
+		read time.Time
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &read}, func() error {
+		if archived := at[id]; !archived.IsZero() && read.After(archived) {
+			back = append(back, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("look when %s were read: %w", t.name(), err)
+	}
+	return slices.DeleteFunc(ids, func(id int64) bool { return slices.Contains(back, id) }), back, nil
+}
+
+// removal is the work of a commit that takes records out of the table, and suspects others; nil when there are none.
+func (s *step) removal(
+	ctx context.Context, t *target, ids, suspects []int64, readAt time.Time, op changes.Op,
+) func(pgx.Tx, bool) (mirror.Result, error) {
+	if len(ids)+len(suspects) == 0 {
 		return nil
 	}
 	return func(tx pgx.Tx, _ bool) (mirror.Result, error) {
+		if err := s.suspect(ctx, tx, t, suspects); err != nil {
+			return mirror.Result{}, err
+		}
 		return s.e.applier.Delete(ctx, tx, t.table, ids, readAt, op, changes.Sweep)
 	}
 }

@@ -31,7 +31,7 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	now := time.Now()
+	now := s.hubTime()
 	if c.revision == 0 { // nothing has been followed yet that could have been missed
 		p = trailingPosition{Began: now, rest: s.ended(rest{}, now)}
 		return jitter(pace.Trailing), s.commit(ctx, t.name(), move{cursor: c, position: &p}, nil)
@@ -55,7 +55,7 @@ func (s *step) trailing(ctx context.Context) (time.Duration, error) {
 		m := move{cursor: c, position: &p}
 		if finished = last; last {
 			m.settled = p.Began.Add(-pace.Settle)
-			p.rest = s.ended(p.rest, p.Began)
+			p.rest = s.ended(p.rest, p.Began.Add(s.client.Ahead()))
 		}
 		return s.refresh(ctx, t, ids, changes.Trailing, m)
 	})

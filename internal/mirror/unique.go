@@ -157,8 +157,13 @@ func (a *Applier) makeRoomIn(ctx context.Context, tx pgx.Tx, b *Batch, w *worklo
 		claim := wanted[value][0]
 		switch {
 		case claim.ID == id:
-		case mine[id]: // its new value is in this batch
+		case mine[id]: // its new value is in this batch, and so is the event
 			holders = append(holders, id)
+			before, err := json.Marshal(value)
+			if err != nil {
+				return err
+			}
+			w.held = append(w.held, holding{id, c.Name, before})
 		case read.After(readAt):
 			w.withdraw(claim, i)
 			suspects = append(suspects, claim.ID)
@@ -199,6 +204,51 @@ on conflict do nothing`, a.portal, b.Table.Name, suspects); err != nil {
 		return nil, nil
 	}
 	return events, nil
+}
+
+// holding is a unique value that a row about to be stored had, and has been cleared of to make room.
+type holding struct {
+	id     int64
+	column string
+	value  json.RawMessage
+}
+
+// withHeld completes differences, which are in the order of their ids, by the values that rows had before they made room. It returns
+// how many rows differ by nothing else.
+func (w *workload) withHeld(b *Batch, differences []changes.Change) (complete []changes.Change, more int, err error) {
+	for _, h := range w.held {
+		i, found := slices.BinarySearchFunc(differences, h.id, func(c changes.Change, id int64) int { return compareIDs(c.RecordID, id) })
+		if !found {
+			differences = slices.Insert(differences, i, changes.Change{
+				Schema: b.Table.Schema, Table: b.Table.Name, RecordID: h.id, Op: changes.Update, Source: b.Source,
+				Before: json.RawMessage("{}"), After: json.RawMessage("{}"),
+			})
+			more++
+		}
+		c := &differences[i]
+		if !slices.Contains(c.Changed, h.column) {
+			c.Changed = slices.DeleteFunc(columnNames(b.Columns), func(name string) bool {
+				return name != h.column && !slices.Contains(c.Changed, name)
+			})
+			if c.After, err = with(c.After, h.column, json.RawMessage("null")); err != nil {
+				return nil, 0, err
+			}
+		}
+		if c.Before, err = with(c.Before, h.column, h.value); err != nil {
+			return nil, 0, err
+		}
+	}
+	return differences, more, nil
+}
+
+// with returns a JSON object with one member set.
+func with(object json.RawMessage, name string, value json.RawMessage) (json.RawMessage, error) {
+	members := map[string]json.RawMessage{}
+	if err := json.Unmarshal(object, &members); err != nil {
+		return nil, fmt.Errorf("read a difference: %w", err)
+	}
+	members[name] = value
+	return json.Marshal(members)
 }
 
 // claims lists the rows that want each value, the newest first, and the ids of all rows about to be stored.

@@ -61,6 +61,13 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 	}
 	work := state.sort(rows, readAt, b.whole(), b.Force, &res)
 
+	// What records of the batch have swallowed goes first: its unique values are theirs, and nobody took them from it.
+	swallowed := b.mergers(slices.Concat(work.fresh, work.newer)...)
+	merged, gone, err := a.redirect(ctx, tx, b.Table, swallowed, readAt, b.Source)
+	if err != nil {
+		return res, err
+	}
+	work.without(swallowed)
 	events, err := a.makeRoom(ctx, tx, b, &work, readAt)
 	if err != nil {
 		return res, err
@@ -88,6 +95,13 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 		if err != nil {
 			return res, err
 		}
+		if !b.Quiet {
+			var more int
+			if differences, more, err = work.withHeld(b, differences); err != nil {
+				return res, err
+			}
+			updated += more
+		}
 		res.Updated, res.Plain = updated, plain(b.Table, differences)
 		res.Unchanged += len(work.newer) - updated
 		events = append(events, differences...)
@@ -97,10 +111,6 @@ func (a *Applier) upsert(ctx context.Context, tx pgx.Tx, b *Batch) (res Result, 
 		if err := a.exhume(ctx, tx, b.Table.Name, work.restored); err != nil {
 			return res, err
 		}
-	}
-	merged, gone, err := a.redirect(ctx, tx, b.Table, b.mergers(slices.Concat(work.fresh, work.newer)...), readAt, b.Source)
-	if err != nil {
-		return res, err
 	}
 	res.Deleted = gone
 	if !b.Quiet {
@@ -192,6 +202,23 @@ type workload struct {
 	fresh    []*Row  // not in the table
 	restored []int64 // of fresh: records with a tombstone
 	newer    []*Row  // in the table in an older version
+	held     []holding
+}
+
+// without takes records off the batch that others have swallowed: a page that was read before shows them still.
+func (w *workload) without(swallowed map[int64]merger) {
+	if len(swallowed) == 0 {
+		return
+	}
+	old := func(r *Row) bool {
+		_, is := swallowed[r.ID]
+		return is
+	}
+	w.fresh, w.newer = slices.DeleteFunc(w.fresh, old), slices.DeleteFunc(w.newer, old)
+	w.restored = slices.DeleteFunc(w.restored, func(id int64) bool {
+		_, is := swallowed[id]
+		return is
+	})
 }
 
 // sort decides about every row by its version, and counts those that lose.
