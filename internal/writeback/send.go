@@ -390,7 +390,8 @@ func (c *change) matches(r *hubapi.Record) bool {
 	return true
 }
 
-// unread groups, by table, the records of a small statement that have to be read back, and counts the calls which that takes.
+// unread groups, by table, the records of a statement that is not too large which have to be read back, and counts the calls which
+// that takes.
 func (m *mission) unread() map[*definition][]*change {
 	byTable := map[*definition][]*change{}
 	total := 0
@@ -403,30 +404,41 @@ func (m *mission) unread() map[*definition][]*change {
 	if total > readBackRows {
 		return nil
 	}
-	m.calls.Add(int64(len(byTable)))
+	for _, list := range byTable {
+		ids := map[int64]bool{}
+		for _, c := range list {
+			ids[c.record.ID] = true
+		}
+		m.calls.Add(int64((len(ids) + hubapi.MaxPage - 1) / hubapi.MaxPage))
+	}
 	return byTable
 }
 
 // readBack reads records whole, so that calculated and defaulted values are in the statement's answer. What cannot be read
 // is left as HubSpot's answer to the write had it.
 func (m *mission) readBack(ctx context.Context, unread map[*definition][]*change) {
+	var g errgroup.Group
+	g.SetLimit(parallel)
 	for def, list := range unread {
-		ids := make([]int64, 0, len(list))
+		byID := make(map[int64][]*change, len(list))
 		for _, c := range list {
-			ids = append(ids, c.record.ID)
+			byID[c.record.ID] = append(byID[c.record.ID], c)
 		}
-		slices.Sort(ids)
-		found, err := m.w.client.BatchRead(ctx, def.table.Path, slices.Compact(ids), def.whole)
-		if err != nil {
-			m.w.logger.Debug("read back after write", "table", def.table.Name, "error", err)
-			continue
-		}
-		for _, r := range found.Records {
-			for _, c := range list {
-				if c.record.ID == r.ID {
-					c.record, c.whole, c.readAt = r, true, found.ReadAt
+		for ids := range slices.Chunk(slices.Sorted(maps.Keys(byID)), hubapi.MaxPage) {
+			g.Go(func() error {
+				found, err := m.w.client.BatchRead(ctx, def.table.Path, ids, def.whole)
+				if err != nil {
+					m.w.logger.Debug("read back after write", "table", def.table.Name, "error", err)
+					return nil
 				}
-			}
+				for _, r := range found.Records {
+					for _, c := range byID[r.ID] {
+						c.record, c.whole, c.readAt = r, true, found.ReadAt
+					}
+				}
+				return nil
+			})
 		}
 	}
+	_ = g.Wait() // none fails
 }

@@ -303,12 +303,34 @@ func TestAssociationsAreWrittenInBothDirectionsOfTime(t *testing.T) {
 	}
 }
 
+// TestAThousandNewRecordsAreReadBack holds that what HubSpot gives new records is in the rows at once, also where they take several
+// calls, and nothing is left to be news later.
+func TestAThousandNewRecordsAreReadBack(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	s := a.session()
+	before := a.hub.Stats().Calls
+	s.do("insert into hubspot.contacts (email) select 'c' || n || '@example.com' from generate_series(1, 1000) n")
+	if calls := a.hub.Stats().Calls - before; calls > 25 { // ten to create, ten to read, and definitions
+		t.Errorf("%d calls", calls)
+	}
+	if got := a.text("select count(*) || ' ' || count(hs_createdate) || ' ' || count(hs_object_id) from hubspot.contacts"); got != "1000 1000 1000" {
+		t.Errorf("of so many rows so many have what HubSpot gives: %s", got)
+	}
+	a.agree("contacts", "email")
+	news := a.newest()
+	a.read("contacts", changes.Follow)
+	if got := a.newest(); got != news {
+		t.Errorf("reading the records again is news: %d, %d before", got, news)
+	}
+}
+
 func TestTenThousandRowsTakeAHundredCalls(t *testing.T) {
 	t.Parallel()
 	a := newAccountOf(t, mirror.MapperConfig{PortalID: portal}, sandbox.Config{Limits: true})
 	n := 10_000
 	if testing.Short() {
-		n = 1_000
+		n = 2_000
 	}
 	for i := range n {
 		_, err := a.hub.Create("contacts", map[string]string{"email": fmt.Sprintf("c%d@example.com", i)})

@@ -21,8 +21,9 @@ import (
 const (
 	// parallel is how many batches of one statement are under way at once.
 	parallel = 4
-	// readBackRows is the largest statement whose records are read whole after the write.
-	readBackRows = hubapi.MaxPage
+	// readBackRows is the largest statement whose records are read whole after the write: as many as mappers put into one. The
+	// values that HubSpot gives the records of a larger one come with the next poll.
+	readBackRows = 1000
 	// finishWithin bounds what has to be finished although the client has gone.
 	finishWithin = 30 * time.Second
 )
