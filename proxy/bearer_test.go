@@ -127,7 +127,7 @@ func (s *bearerServer) convinced(client net.Conn) bool {
 func TestTokensAreRelayedOnEveryMixOfTLS(t *testing.T) {
 	t.Parallel()
 	db := newRig(t, nil, nil).db
-	real, err := url.Parse(db.URL)
+	postgres, err := url.Parse(db.URL)
 	if err != nil {
 		t.Fatalf("parse: %v", err)
 	}
@@ -145,7 +145,7 @@ func TestTokensAreRelayedOnEveryMixOfTLS(t *testing.T) {
 			config = &tls.Config{Certificates: []tls.Certificate{pair}}
 			sslmode = "verify-full&sslrootcert=" + url.QueryEscape(serverCert)
 		}
-		server := newBearerServer(t, real.Host, config)
+		server := newBearerServer(t, postgres.Host, config)
 		for _, clientTLS := range []bool{false, true} {
 			t.Run(fmt.Sprintf("client TLS %v, server TLS %v", clientTLS, serverTLS), func(t *testing.T) {
 				r := newRig(t, db, func(c *proxy.Config) {

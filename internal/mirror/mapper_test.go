@@ -426,3 +426,21 @@ func TestChangeLogIsPartitionedByDayAndForgets(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestIDsAreAnIdentityAlsoOfTablesMadeBefore holds that what reads the catalogs learns that ids need not be given.
+func TestIDsAreAnIdentityAlsoOfTablesMadeBefore(t *testing.T) {
+	t.Parallel()
+	m := newMirrored(t)
+	m.ensure(contacts())
+	const said = "select is_identity || ' ' || identity_generation from information_schema.columns where table_schema = 'hubspot' and table_name = 'contacts' and column_name = 'id'"
+	if got := m.text(said); got != "YES BY DEFAULT" {
+		t.Errorf("a new table: %s", got)
+	}
+	if _, err := m.pool.Exec(t.Context(), "alter table hubspot.contacts alter id drop identity"); err != nil {
+		t.Fatal(err)
+	}
+	m.ensure(contacts())
+	if got := m.text(said); got != "YES BY DEFAULT" {
+		t.Errorf("one made before: %s", got)
+	}
+}

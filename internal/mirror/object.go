@@ -65,7 +65,7 @@ func (d *ObjectDef) comment() string { return "HubSpot " + cmp.Or(d.Label, d.Nam
 // become columns, properties no longer listed keep theirs and are marked archived, labels become comments. Names and
 // kinds, once given, stay. def.Properties must be complete; an empty list is refused, because every type has some.
 //
-// When nothing differs, it reads two rows and locks nothing.
+// When nothing differs, it reads three rows and locks nothing.
 func (m *Mapper) EnsureObject(ctx context.Context, db DB, def *ObjectDef) (*catalog.Table, SchemaChange, error) {
 	if len(def.Properties) == 0 {
 		return nil, SchemaChange{}, fmt.Errorf("map %s: definition has no properties", def.Name)
@@ -75,7 +75,11 @@ func (m *Mapper) EnsureObject(ctx context.Context, db DB, def *ObjectDef) (*cata
 		return nil, SchemaChange{}, fmt.Errorf("map %s: %w", def.Name, err)
 	}
 	if t != nil {
-		if p := m.plan(t, def); !p.change.Any() {
+		identified, err := identified(ctx, db, t)
+		if err != nil {
+			return nil, SchemaChange{}, fmt.Errorf("map %s: %w", def.Name, err)
+		}
+		if p := m.plan(t, def); !p.change.Any() && identified {
 			return t, p.change, nil
 		}
 	}
@@ -93,6 +97,9 @@ func (m *Mapper) EnsureObject(ctx context.Context, db DB, def *ObjectDef) (*cata
 			t, change, err = m.create(ctx, tx, def)
 			return err
 		}
+		if err := identify(ctx, tx, t); err != nil {
+			return err
+		}
 		p := m.plan(t, def)
 		change = p.change
 		t, err = m.alter(ctx, tx, t, p)
@@ -102,6 +109,25 @@ func (m *Mapper) EnsureObject(ctx context.Context, db DB, def *ObjectDef) (*cata
 		return nil, SchemaChange{}, fmt.Errorf("map %s: %w", def.Name, err)
 	}
 	return t, change, nil
+}
+
+// identified reports whether a table's ids are an identity column, as those of tables made by earlier versions are not. One that is not
+// there, or that somebody has given a default of his own, is left as it is.
+func identified(ctx context.Context, q Querier, t *catalog.Table) (yes bool, err error) {
+	err = q.QueryRow(ctx, `
+select not exists (
+	select from pg_attribute a
+	where a.attrelid = to_regclass($1) and a.attname = $2 and a.attidentity = '' and not a.atthasdef)`, tableIdent(t), catalog.ID).Scan(&yes)
+	return yes, err
+}
+
+// identify makes a table's ids an identity column, if they are none.
+func identify(ctx context.Context, tx pgx.Tx, t *catalog.Table) error {
+	yes, err := identified(ctx, tx, t)
+	if err != nil || yes {
+		return err
+	}
+	return script(ctx, tx, "alter table "+tableIdent(t)+" alter "+ident(catalog.ID)+" add "+identity)
 }
 
 // find loads the table of an object type, nil if there is none yet.

@@ -97,6 +97,9 @@ func grantSQL(schema, role string) string {
 	fmt.Fprintf(&b, "grant usage on schema %s, hubpg to %s;\n", s, r)
 	fmt.Fprintf(&b, "grant select on all tables in schema %s to %s;\n", s, r)
 	fmt.Fprintf(&b, "alter default privileges in schema %s grant select on tables to %s;\n", s, r)
+	// Of the identities of ids, which pg_dump reads.
+	fmt.Fprintf(&b, "grant select on all sequences in schema %s to %s;\n", s, r)
+	fmt.Fprintf(&b, "alter default privileges in schema %s grant select on sequences to %s;\n", s, r)
 	for _, table := range []string{"accounts", "objects", "columns", "changes", "change_counter"} {
 		fmt.Fprintf(&b, "grant select on hubpg.%s to %s;\n", table, r)
 	}
