@@ -109,7 +109,7 @@ begin
     if step is null and not proposed then
         raise exception '%.% mirrors HubSpot and cannot be changed directly', schema_name, table_name
             using errcode = 'HS001', schema = schema_name, table = table_name,
-                  hint = 'send the statement through the hubpg proxy, which changes HubSpot first; a direct connection may only read. If it came through the proxy, it hides the table''s name: write that into the text of a DO, or into a comment in the body of a function. A function, view, rule or trigger that was made a moment ago is known to the proxy some seconds later: repeat the statement then';
+                  hint = 'send the statement through the hubpg proxy, which changes HubSpot first; a direct connection may only read. If it came through the proxy, it hides the table''s name: write that into the text of a DO, or into a comment in the body of a function. What another session made a moment ago the proxy knows some seconds later, what the same transaction made after its end';
     end if;
     return step;
 end

@@ -18,6 +18,7 @@ type front struct {
 	pump     *pgwire.Pump
 	parting  bool // the pump was halted before Terminate
 	executes int  // so many times in the client's round at hand
+	settled  bool // everything was answered and no transaction open, before the Query, Parse or Bind at hand
 	asking   bool // the client has said something since its last round, before the Query, Parse or Bind at hand
 
 	gauge    *gauge // what pump reads, where the event loop can move it
@@ -164,7 +165,7 @@ func (f *front) Header(typ byte, size int) bool {
 		f.listener.residue.header(typ, size, l)
 	}
 	if typ == 'Q' || typ == 'P' || typ == 'B' {
-		f.asking = l.open
+		f.asking, f.settled = l.open, l.settled()
 	}
 	if l.uncertain() && !l.open && f.pump != nil && begins(typ) {
 		f.pump.Halt()
@@ -225,7 +226,7 @@ func (f *front) Take(message []byte) []byte {
 		return message
 	}
 	f.heed(message)
-	if f.pen != nil && (f.pen.claims(message) || f.vigil.claims(message)) {
+	if f.pen != nil && (f.pen.outdated(message, f.settled) || f.pen.claims(message) || f.vigil.claims(message)) {
 		f.pump.Halt()
 		return nil
 	}

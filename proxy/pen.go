@@ -34,6 +34,7 @@ type pen struct {
 	full     bool                 // a statement of the message at hand could not be kept
 	resolved map[string]bool      // names without schema: do they mean a mirrored table?
 	block    blockState           // of the present round
+	made     bool                 // the session has made or changed something that may matter, since the last look at the catalogs
 
 	settling  chan struct{} // size 1: committed writes are being settled
 	permit    string
@@ -92,6 +93,20 @@ const (
 // prepares reports whether the names in Bind, Execute and Close matter.
 func (p *pen) prepares() bool { return p != nil && len(p.prepared)+len(p.portals) > 0 }
 
+// outdated reports whether what the session itself has made is to be looked at before its next text: where nothing is under way, and
+// no transaction is open in which it could not be seen.
+func (p *pen) outdated(message []byte, settled bool) bool {
+	return p.made && settled && (message[0] == 'Q' || message[0] == 'P')
+}
+
+// look has the watch see what the session has made.
+func (p *pen) look(ctx context.Context) {
+	p.made = false
+	if err := p.watch.refresh(ctx); err != nil && ctx.Err() == nil {
+		p.watch.log.Warn("look up what a session has made; some seconds later it is known", "error", err)
+	}
+}
+
 // claims looks at a message of the client and reports whether it must not be relayed but performed, or, where full is set,
 // refused.
 func (p *pen) claims(message []byte) bool {
@@ -134,6 +149,7 @@ func (p *pen) claimsQuery(message []byte) bool {
 	p.follow(query)
 	claimed := false
 	for e := range sqlstmt.EachEffect(query) {
+		p.made = p.made || e.Defines
 		p.learn(scope, query, e)
 		claimed = claimed || p.writes(scope, &e) || e.Control != sqlstmt.NoControl && !p.unbound()
 	}
@@ -231,6 +247,7 @@ func (p *pen) parse(message []byte) {
 	if !one {
 		return // Postgres refuses to prepare it
 	}
+	p.made = p.made || e.Defines
 	p.learn(scope, query, e)
 	if p.writes(scope, &e) {
 		p.remember(string(name), &sentence{text: query, types: bytes.Clone(types), effect: e})

@@ -146,6 +146,9 @@ func (t *takeover) take() error {
 	case t.pen == nil:
 		return t.pass(message)
 	}
+	if t.pen.outdated(message, t.front.settled) {
+		t.pen.look(t.ctx)
+	}
 	writes := t.pen.claims(message)
 	if t.pen.full {
 		return t.declined(h.Type == 'Q', errMemoryFull)

@@ -34,6 +34,7 @@ type watch struct {
 	log      *slog.Logger
 	current  atomic.Pointer[scope]
 	looked   chan struct{} // closed after the first look
+	looking  sync.Mutex    // held by one look: another's is younger
 }
 
 // scope is what is worth looking for in a text.
@@ -160,6 +161,8 @@ where not t.tgisinternal and not n.nspname = any ($1) and p.pronamespace <> 'pg_
 func (w *watch) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
+	w.looking.Lock()
+	defer w.looking.Unlock()
 	var signature string
 	err := insist(ctx, func() error { return w.pool.QueryRow(ctx, watchSignature, stalenessSetting).Scan(&signature) })
 	if err != nil {

@@ -30,6 +30,7 @@ type Effect struct {
 	Control    Control // and if it is one, nothing below but Savepoint
 	Savepoint  string  // name, for RollbackTo, Savepoint and Release
 
+	Defines  bool   // CREATE, DROP, GRANT and the like, of whatever but a table: it only says what others will do, and has nothing below
 	Targets  []Name // tables that it inserts into, updates, deletes from, merges or copies into
 	Calls    []Name // functions that it calls
 	CopyIn   bool   // COPY FROM STDIN
@@ -219,7 +220,7 @@ func (v *visit) finish() {
 	case e.Do:
 		e.Code = v.code()
 	case v.explain && !v.analyze, v.copied && !v.from && !v.query, v.defines():
-		*e = Effect{Start: e.Start, End: e.End}
+		*e = Effect{Start: e.Start, End: e.End, Defines: v.defines()}
 	}
 }
 

@@ -1,0 +1,56 @@
+package proxy_test
+
+import (
+	"testing"
+	"time"
+
+	"hubpg/proxy"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TestWhatASessionHasMadeIsKnownAtOnce holds that a function, view, rule or trigger through which mirrored tables are changed works from
+// the session's next statement on, as the next step of a migration would have it. The proxy looks at the catalogs once an hour here.
+func TestWhatASessionHasMadeIsKnownAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, func(cfg *proxy.Config) { cfg.Poll = time.Hour })
+	exec(t, c.db.AdminConn(t), "grant usage on schema hubspot to app")
+	for name, mode := range map[string]pgx.QueryExecMode{"simple": pgx.QueryExecModeSimpleProtocol, "prepared": pgx.QueryExecModeCacheStatement} {
+		t.Run(name, func(t *testing.T) {
+			conn := c.session(func(cfg *pgx.ConnConfig) { cfg.DefaultQueryExecMode = mode })
+			email := func(way string) string { return name + "." + way + "@example.com" }
+			taken := func(way string) {
+				t.Helper()
+				id := value[int64](t, conn, "select id from hubspot.contacts where email = $1", email(way))
+				if got := c.hubspot("contacts", id, "email"); got != email(way) {
+					t.Errorf("%s: HubSpot has %q", way, got)
+				}
+			}
+			exec(t, conn, "create function app."+name+"(e text) returns bigint language sql as 'insert into hubspot.contacts (email) values (e) returning id'")
+			exec(t, conn, "select app."+name+"($1)", email("function"))
+			taken("function")
+
+			exec(t, conn, "create view app."+name+"_people as select email from hubspot.contacts")
+			exec(t, conn, "insert into app."+name+"_people values ($1)", email("view"))
+			taken("view")
+
+			exec(t, conn, "create table app."+name+"_ruled (email text)")
+			exec(t, conn, "create rule through as on insert to app."+name+"_ruled do instead insert into hubspot.contacts (email) values (new.email)")
+			exec(t, conn, "insert into app."+name+"_ruled values ($1)", email("rule"))
+			taken("rule")
+
+			exec(t, conn, "create table app."+name+"_signups (email text)")
+			exec(t, conn, "create function app."+name+"_follow() returns trigger language plpgsql as 'begin insert into hubspot.contacts (email) values (new.email); return new; end'")
+			exec(t, conn, "create trigger follow after insert on app."+name+"_signups for each row execute function app."+name+"_follow()")
+			exec(t, conn, "insert into app."+name+"_signups values ($1)", email("trigger"))
+			taken("trigger")
+
+			exec(t, conn, "begin")
+			exec(t, conn, "create function app."+name+"_later(e text) returns bigint language sql as 'insert into hubspot.contacts (email) values (e) returning id'")
+			exec(t, conn, "commit")
+			exec(t, conn, "select app."+name+"_later($1)", email("transaction"))
+			taken("transaction")
+		})
+	}
+	c.agree("contacts", "email")
+}
