@@ -120,6 +120,7 @@ func (s *step) associate(
 	if err != nil {
 		return open, err
 	}
+	open.unanswered = got.unanswered
 	batch := &mirror.AssociationBatch{Pair: pair, ReadAt: got.readAt, Source: source, Silent: got.silent}
 	for from, list := range got.of {
 		batch.From = append(batch.From, from)
@@ -135,9 +136,7 @@ func (s *step) associate(
 	err = s.commit(ctx, pair.Name, m, func(tx pgx.Tx, quiet bool) (mirror.Result, error) {
 		batch.Quiet = quiet
 		res, err := s.e.applier.Associate(ctx, tx, batch)
-		// Refused are those that seem to have been read later. By the clock of another machine they may only seem so.
-		open.silent, open.unanswered = res.Doubted, append(slices.Clone(got.unanswered), res.Refused...)
-		if err != nil || s.args.Lane != LanePairs {
+		if open.silent = res.Doubted; err != nil || s.args.Lane != LanePairs {
 			return res, err
 		}
 		return res, s.askAgain(ctx, tx, pair, res.Doubted)

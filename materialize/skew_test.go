@@ -89,19 +89,3 @@ func TestANewColumnIsFilledBesideAFasterClock(t *testing.T) {
 	}
 	w.awaitEqual(20*time.Second, "contacts")
 }
-
-// TestAnAssociationIsToldBesideAFasterClock: what is told just after a machine with a faster clock has read a record's associations.
-func TestAnAssociationIsToldBesideAFasterClock(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, sandbox.Config{Contacts: 50})
-	cfg := w.config()
-	cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts", "companies"}
-	w.start(cfg)
-	w.awaitLive(3*time.Minute, "contacts", "companies", "contacts_companies")
-	eventually(t, 30*time.Second, w.edgesSettled)
-	e := w.hub.Edges("contacts", "companies")[0]
-	w.exec(`update hubspot.contacts_companies set _read_at = now() + interval '5 seconds' where contact_id = $1`, e.From)
-	w.must(w.hub.Dissociate("contacts", e.From, "companies", e.To, 0))
-	w.exec(`insert into hubpg.pending_pairs (portal_id, table_name, record_id, other_table) select portal_id, 'contacts', $1, 'companies' from hubpg.accounts on conflict (portal_id, table_name, record_id, other_table) do update set since = clock_timestamp()`, e.From)
-	eventually(t, 30*time.Second, w.edgesSettled)
-}
