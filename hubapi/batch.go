@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -83,24 +83,31 @@ func (c *Client) batchRead(ctx context.Context, objectType string, ids []int64, 
 	if err != nil {
 		return nil, err
 	}
-	return res.with(one), nil
+	res.Unanswered = nil
+	res.Add(one)
+	return res, nil
 }
 
-// with adds the answer for the one id that res leaves unanswered.
-func (res *BatchResult) with(one *BatchResult) *BatchResult {
-	res.Missing, res.Unanswered = append(res.Missing, one.Missing...), one.Unanswered
-	for id, into := range one.Moved {
-		if res.Moved == nil {
-			res.Moved = map[int64]int64{}
-		}
-		res.Moved[id] = into
+// Add adds the answer to other ids. A record that both hold, as one that several have become, is there once; ReadAt is that of the
+// earlier.
+func (res *BatchResult) Add(more *BatchResult) {
+	known := make(map[int64]bool, len(res.Records))
+	for i := range res.Records {
+		known[res.Records[i].ID] = true
 	}
-	for i := range one.Records {
-		if !slices.ContainsFunc(res.Records, func(r Record) bool { return r.ID == one.Records[i].ID }) {
-			res.Records = append(res.Records, one.Records[i])
+	for i := range more.Records {
+		if !known[more.Records[i].ID] {
+			res.Records = append(res.Records, more.Records[i])
 		}
 	}
-	return res
+	res.Missing, res.Unanswered = append(res.Missing, more.Missing...), append(res.Unanswered, more.Unanswered...)
+	if res.Moved == nil && len(more.Moved) > 0 {
+		res.Moved = map[int64]int64{}
+	}
+	maps.Copy(res.Moved, more.Moved)
+	if more.ReadAt.Before(res.ReadAt) {
+		res.ReadAt = more.ReadAt
+	}
 }
 
 // KeyedResult is the answer to BatchReadBy.

@@ -3,6 +3,7 @@ package materialize
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,9 @@ import (
 	"hubpg/internal/changes"
 	"hubpg/internal/mirror"
 )
+
+// longestFillWait is how long a new column waits for a clock that is ahead. One that is further ahead is wrong, not fast.
+const longestFillWait = time.Hour
 
 // fillPosition is the cursor of the fill lane.
 type fillPosition struct {
@@ -58,6 +62,11 @@ func (s *step) fill(ctx context.Context) (time.Duration, error) {
 		p = fillPosition{Properties: names, Version: t.table.Version}
 		if p.Until, err = s.lastRead(ctx, t); err != nil {
 			return 0, err
+		}
+		if ahead := time.Until(p.Until); ahead > longestFillWait {
+			s.e.log.Warn("rows were read in the future: new columns of those stay empty until they change; set the clocks of all machines",
+				slog.String("object", t.name()), slog.Duration("ahead", ahead))
+			p.Until = time.Now().Add(longestFillWait)
 		}
 	}
 	if wait := time.Until(p.Until); wait > 0 {

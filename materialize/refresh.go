@@ -118,7 +118,7 @@ func (s *step) readAll(ctx context.Context, t *target, ids []int64) (*hubapi.Bat
 	}
 	all := batches[0]
 	for _, b := range batches[1:] {
-		join(all, b)
+		all.Add(b)
 	}
 	return all, nil
 }

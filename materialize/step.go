@@ -72,24 +72,8 @@ func (s *step) read(ctx context.Context, path string, ids []int64, p *hubapi.Pro
 	if err != nil {
 		return nil, err
 	}
-	join(got, rest)
+	got.Add(rest)
 	return got, nil
-}
-
-// join adds an answer to all.
-func join(all, more *hubapi.BatchResult) {
-	all.Records = append(all.Records, more.Records...)
-	all.Missing = append(all.Missing, more.Missing...)
-	all.Unanswered = append(all.Unanswered, more.Unanswered...)
-	for old, id := range more.Moved {
-		if all.Moved == nil {
-			all.Moved = map[int64]int64{}
-		}
-		all.Moved[old] = id
-	}
-	if more.ReadAt.Before(all.ReadAt) {
-		all.ReadAt = more.ReadAt
-	}
 }
 
 func (s *step) search(ctx context.Context, path string, r hubapi.SearchRequest) (*hubapi.SearchResult, error) {

@@ -348,19 +348,7 @@ func (s *step) ask(ctx context.Context, t *target, ids []int64) (*hubapi.BatchRe
 		if err != nil {
 			return nil, err
 		}
-		got.Missing = append(got.Missing, one.Missing...)
-		got.Unanswered = append(got.Unanswered, one.Unanswered...)
-		for old, id := range one.Moved {
-			if got.Moved == nil {
-				got.Moved = map[int64]int64{}
-			}
-			got.Moved[old] = id
-		}
-		for i := range one.Records {
-			if id := one.Records[i].ID; !slices.ContainsFunc(got.Records, func(r hubapi.Record) bool { return r.ID == id }) {
-				got.Records = append(got.Records, one.Records[i])
-			}
-		}
+		got.Add(one)
 	}
 	return got, nil
 }

@@ -75,11 +75,11 @@ func (m *Mapper) EnsureObject(ctx context.Context, db DB, def *ObjectDef) (*cata
 		return nil, SchemaChange{}, fmt.Errorf("map %s: %w", def.Name, err)
 	}
 	if t != nil {
-		identified, err := identified(ctx, db, t)
+		done, err := identified(ctx, db, t)
 		if err != nil {
 			return nil, SchemaChange{}, fmt.Errorf("map %s: %w", def.Name, err)
 		}
-		if p := m.plan(t, def); !p.change.Any() && identified {
+		if p := m.plan(t, def); !p.change.Any() && done {
 			return t, p.change, nil
 		}
 	}
