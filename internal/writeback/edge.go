@@ -307,7 +307,11 @@ func (m *mission) sendPairs(ctx context.Context, in []hubapi.AssociationWrite, o
 		}
 		for _, c := range owners[i] {
 			if reason != nil {
-				c.flaws = append(c.flaws, flawsOf(reason, nil)...)
+				flaws := flawsOf(reason, nil)
+				if c.op == opInsert {
+					flaws = withoutEnd(flaws)
+				}
+				c.flaws = append(c.flaws, flaws...)
 				continue
 			}
 			c.done, c.readAt = true, answered

@@ -19,6 +19,7 @@ type flaw struct {
 	hint        string
 	correlation string
 	existing    int64 // the record that has the value already; 0 if none has, or it is not known
+	gone        bool  // HubSpot does not have the record; the table may
 }
 
 func (f *flaw) text() string {
@@ -43,7 +44,7 @@ func flawsOf(err error, def *definition) []*flaw {
 		conflict, _ := errors.AsType[*hubapi.ConflictError](err)
 		f.code, f.existing, f.hint = codeUnique, conflict.ExistingID, inTheWay(conflict.ExistingID)
 	case isA[*hubapi.NotFoundError](err):
-		f.code, f.hint = CodeGone, "the record was deleted or merged in HubSpot; the table follows within a minute"
+		f.code, f.gone, f.hint = CodeGone, true, "the record was deleted or merged in HubSpot; the table follows within a minute"
 	case isA[*hubapi.ScopeError](err):
 		f.code = "42501"
 		if f.hint == "" {
@@ -76,6 +77,17 @@ func flawsOf(err error, def *definition) []*flaw {
 		}
 	}
 	return []*flaw{f}
+}
+
+// withoutEnd turns the reasons why an association was not made into those of a foreign key, which it is to an application.
+func withoutEnd(flaws []*flaw) []*flaw {
+	for _, f := range flaws {
+		if f.gone {
+			f.code = "23503"
+			f.hint = "an association needs both its records: create the missing one first, or see whether it was deleted or merged in HubSpot"
+		}
+	}
+	return flaws
 }
 
 // inTheWay is what to do about a unique value that another record has; 0 is one that is not known. ON CONFLICT may not have

@@ -220,3 +220,28 @@ func TestATransactionIsNotLostToAnApplier(t *testing.T) {
 	}
 	a.agree("contacts", "firstname")
 }
+
+// What a foreign key would say of an end that is not there, HubSpot says of an association.
+func TestAnAssociationNeedsBothItsRecords(t *testing.T) {
+	t.Parallel()
+	a, s, contact, company := linked(t)
+	s.do("delete from hubspot.contacts_companies")
+	for _, insert := range []string{
+		"insert into hubspot.contacts_companies (contact_id, company_id) values ($1, $2)",
+		"insert into hubspot.contacts_companies (contact_id, company_id, label) values ($1, $2, 'Primary')",
+	} {
+		for _, ends := range [][2]int64{{contact, 424242}, {424242, company}} {
+			e := s.refused("23503", insert, ends[0], ends[1])
+			if e.Hint == "" || !strings.Contains(e.Message, "424242") {
+				t.Errorf("%v: %s (%s)", ends, e.Message, e.Hint)
+			}
+			a.must(a.writer.Settle(t.Context(), e.ID, false))
+		}
+	}
+	if n := len(a.hub.Edges("contacts", "companies")); n != 0 || a.text("select count(*) from hubspot.contacts_companies") != "0" {
+		t.Errorf("%d associations are in HubSpot", n)
+	}
+	if got := a.text("select count(*) from hubpg.writes where settled_at is null"); got != "0" {
+		t.Errorf("%s writes are not settled", got)
+	}
+}

@@ -131,7 +131,7 @@ func (m *mission) ending(status string) (*ending, error) {
 			o.ID, touched = c.moved, true
 		}
 		for _, f := range c.flaws {
-			touched = touched || f.code == CodeGone // the row is there still
+			touched = touched || f.gone // the row is there still
 			o.Error = append(o.Error, f.text())
 			if f.correlation != "" {
 				correlations[f.correlation] = true

@@ -94,7 +94,7 @@ func (c *change) refuse(f *flaw) { c.flaws = append(c.flaws, f) }
 func (c *change) move(to int64, took bool) {
 	c.moved = to
 	f := &flaw{
-		code: CodeGone, message: fmt.Sprintf("record %d was merged into record %d meanwhile", c.id, to),
+		code: CodeGone, gone: true, message: fmt.Sprintf("record %d was merged into record %d meanwhile", c.id, to),
 		hint: "the tables follow in a moment; look at the record that is left, and repeat the statement for it if need be",
 	}
 	if took {
@@ -220,7 +220,7 @@ func (c *change) planRecord(p *plan) {
 		}
 	}
 	if c.op == opUpdate && c.archived() && len(c.properties) > 0 {
-		c.refuse(&flaw{code: CodeGone, message: "the record was deleted in HubSpot", hint: "restore it in HubSpot first"})
+		c.refuse(&flaw{code: CodeGone, gone: true, message: "the record was deleted in HubSpot", hint: "restore it in HubSpot first"})
 	}
 	if c.op == opInsert && len(c.flaws) == 0 {
 		if group := c.def.missing(c.properties); group != "" {

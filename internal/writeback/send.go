@@ -278,7 +278,7 @@ func (m *mission) find(ctx context.Context, lost []*change, began time.Time, cau
 		case here:
 			again = append(again, c)
 		default:
-			c.refuse(&flaw{code: CodeGone, message: "the record is not in HubSpot any more"})
+			c.refuse(&flaw{code: CodeGone, gone: true, message: "the record is not in HubSpot any more"})
 		}
 	}
 	return again
