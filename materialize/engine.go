@@ -21,21 +21,22 @@ import (
 // Engine keeps the tables of one account true. Any number of Engines, in any number of processes, may keep the same
 // account in the same database; each step of each lane is done by one of them.
 type Engine struct {
-	cfg     Config
-	log     *slog.Logger
-	portal  int64
-	applier *mirror.Applier
-	mapper  *mirror.Mapper
-	river   *river.Client[pgx.Tx]
-	seen    *seen
-	tables  *tables
-	running *running
-	faults  *faults
-	doubts  *doubts
-	pause   *pause
-	counts  usage
-	spent   *spent
-	zone    *time.Location // of the account, for the days of its daily quota
+	cfg        Config
+	log        *slog.Logger
+	portal     int64
+	applier    *mirror.Applier
+	mapper     *mirror.Mapper
+	river      *river.Client[pgx.Tx]
+	seen       *seen
+	tables     *tables
+	running    *running
+	faults     *faults
+	doubts     *doubts
+	pause      *pause
+	counts     usage
+	spent      *spent
+	shortfalls *shortfalls
+	zone       *time.Location // of the account, for the days of its daily quota
 }
 
 // New checks the configuration. Nothing is started and nobody is called before Run.
@@ -49,15 +50,16 @@ func New(cfg Config) (*Engine, error) {
 			n, MinConns)
 	}
 	return &Engine{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		tables:  newTables(),
-		running: newRunning(),
-		faults:  newFaults(),
-		doubts:  newDoubts(),
-		pause:   new(pause),
-		spent:   newSpent(),
-		zone:    time.UTC,
+		cfg:        cfg,
+		log:        cfg.Logger,
+		tables:     newTables(),
+		running:    newRunning(),
+		faults:     newFaults(),
+		doubts:     newDoubts(),
+		pause:      new(pause),
+		spent:      newSpent(),
+		shortfalls: newShortfalls(),
+		zone:       time.UTC,
 	}, nil
 }
 
