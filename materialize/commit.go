@@ -76,7 +76,8 @@ where portal_id = $1 and table_name = $2 and phase <> 'live'`
 )
 
 // commit runs one transaction: the cursor moves if nobody else has moved it, then work stores the rows it covers.
-// Either all of it happens or nothing. work may be nil; quiet tells it to leave the change log alone.
+// Either all of it happens or nothing. work may be nil, or run more than once, as [mirror.Store] says; quiet tells it to
+// leave the change log alone.
 func (s *step) commit(
 	ctx context.Context, table string, m move, work func(tx pgx.Tx, quiet bool) (mirror.Result, error),
 ) error {
@@ -94,7 +95,7 @@ func (s *step) commit(
 		}
 		return err
 	}
-	err := pgx.BeginFunc(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
+	err := mirror.Store(ctx, s.e.cfg.Pool, func(tx pgx.Tx) error {
 		var err error
 		if at, err = s.fence(ctx, tx, table, m, work != nil); err != nil {
 			return err

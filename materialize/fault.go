@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"hubpg/hubapi"
+	"hubpg/internal/mirror"
 )
 
 // Bounds of the pause after a failure. The pause doubles with each failure in a row.
@@ -130,6 +131,8 @@ func (e *Engine) failed(ctx context.Context, a laneArgs, err error) time.Duratio
 		level = slog.LevelError
 	} else if rate, ok := errors.AsType[*hubapi.RateError](err); ok {
 		wait = jitter(min(max(rate.RetryAfter, firstPause), dailyPause))
+		level = slog.LevelInfo
+	} else if _, ok := errors.AsType[*mirror.OccupiedError](err); ok {
 		level = slog.LevelInfo
 	}
 	e.showFailure(ctx, a, err)

@@ -77,7 +77,8 @@ func (r *repairs) readAndStore(ctx context.Context, t *target, ids []int64) (mir
 	for i := range got.Records {
 		batch.Rows = append(batch.Rows, row(&got.Records[i]))
 	}
-	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err = mirror.Store(ctx, r.pool, func(tx pgx.Tx) error {
+		sum = mirror.Result{}
 		if err := r.applier.Lock(ctx, tx, t.table.Schema, t.name(), mirror.Merges); err != nil {
 			return err
 		}
@@ -153,7 +154,7 @@ func (r *repairs) edges(ctx context.Context, p *catalog.Pair, ids []int64, read 
 // apply stores in a transaction and counts.
 func (r *repairs) apply(ctx context.Context, store func(tx pgx.Tx) (mirror.Result, error)) error {
 	var res mirror.Result
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
+	err := mirror.Store(ctx, r.pool, func(tx pgx.Tx) (err error) {
 		res, err = store(tx)
 		return err
 	})

@@ -45,14 +45,6 @@ var ErrStaleCatalog = errors.New("the catalog is older than the table's columns"
 // ErrUnknownTable means that the table is not in hubpg.objects: the mapper has not made it, or it was removed.
 var ErrUnknownTable = errors.New("no such mirrored table")
 
-// lockWait bounds how long a call waits for a table that a client's write keeps, or for a row that a client's open
-// transaction has changed. The caller rolls back and repeats later.
-const lockWait = "10s"
-
-// rowWait bounds how long a call that has its table's lock waits for a row that a client's open transaction has changed:
-// the client's own next statement waits for the table meanwhile.
-const rowWait = "2s"
-
 // Result counts what one call did.
 type Result struct {
 	Inserted  int // rows that were not there
@@ -80,13 +72,20 @@ func (a *Applier) Lock(ctx context.Context, tx pgx.Tx, schema string, tables ...
 	if i, found := slices.BinarySearch(keys, lockKey(schema, Merges)); found { // which Upsert takes behind its table
 		keys = append(slices.Delete(keys, i, i+1), lockKey(schema, Merges))
 	}
+	batch := &pgx.Batch{}
+	batch.Queue(setLockTimeout, lockWait)
 	for _, key := range slices.Compact(keys) {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", key); err != nil {
-			return fmt.Errorf("lock tables of %s: %w", schema, err)
-		}
+		batch.Queue("select pg_advisory_xact_lock($1)", key)
+	}
+	batch.Queue(setLockTimeout, rowWait)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("lock tables of %s: %w", schema, err)
 	}
 	return nil
 }
+
+// setLockTimeout bounds, until the transaction ends or it is set again, how long its statements wait for a lock.
+const setLockTimeout = "select set_config('lock_timeout', $1, true)"
 
 // lockKey is the advisory lock of one mirrored table.
 func lockKey(schema, table string) int64 {
@@ -100,10 +99,10 @@ func lockKey(schema, table string) int64 {
 func enter(b *pgx.Batch, schema, table string) {
 	b.Queue(`
 select set_config('`+applierSetting+`', 'on', true), set_config('lock_timeout', $2, true), pg_advisory_xact_lock($1),
-       set_config('TimeZone', 'UTC', true), current_setting('transaction_isolation')`,
-		lockKey(schema, table), lockWait).QueryRow(func(row pgx.Row) error {
+       set_config('lock_timeout', $3, true), set_config('TimeZone', 'UTC', true), current_setting('transaction_isolation')`,
+		lockKey(schema, table), lockWait, rowWait).QueryRow(func(row pgx.Row) error {
 		var isolation string
-		if err := row.Scan(nil, nil, nil, nil, &isolation); err != nil {
+		if err := row.Scan(nil, nil, nil, nil, nil, &isolation); err != nil {
 			return err
 		}
 		if isolation != "read committed" {
@@ -111,15 +110,6 @@ select set_config('`+applierSetting+`', 'on', true), set_config('lock_timeout', 
 		}
 		return nil
 	})
-}
-
-// lockRows queues a statement that locks rows, to come behind enter.
-func lockRows(b *pgx.Batch, sql string, args ...any) *pgx.QueuedQuery {
-	const wait = "select set_config('lock_timeout', $1, true)"
-	b.Queue(wait, rowWait)
-	q := b.Queue(sql, args...)
-	b.Queue(wait, lockWait)
-	return q
 }
 
 func ident(parts ...string) string { return pgx.Identifier(parts).Sanitize() }

@@ -163,7 +163,7 @@ func (a *Applier) sortEnds(ctx context.Context, tx pgx.Tx, b *AssociationBatch, 
 		})
 	batch.Queue("delete from hubpg.silences where portal_id = $1 and table_name = $2 and record_id = any($3)", a.portal, b.Pair.Name, from)
 	// A client's transaction may have changed some and yet to commit: locking waits for it, and what follows sees it.
-	lockRows(batch, "select from "+table+" where "+colA+" = any($1) for no key update", from)
+	batch.Queue("select from "+table+" where "+colA+" = any($1) for no key update", from)
 	batch.Queue(`
 select `+colA+`
 from `+table+`

@@ -40,8 +40,9 @@
 //
 // Every table has triggers that refuse changes by anybody but an applier, which is the tables' owner with hubpg.applier
 // set, and a client whose statement the proxy performs (migrations/004_writes.sql has the protocol). Clients share the
-// tables' locks from the call to HubSpot to the end of the performance; appliers wait for them, and for rows that
-// clients have changed and not committed, at most ten seconds: the call then fails and the caller repeats it later. The
+// tables' locks from the call to HubSpot to the end of the performance; appliers wait for them at most ten seconds, and
+// a fifth of a second for a row that a client has written and not committed, whose next statement may need the table that the
+// applier has. The call then fails, and [Store], in which callers make it, repeats it for some seconds. The
 // differences that clients commit wait in hubpg.write_changes until [Applier.Publish], or an applier of the table, moves
 // them into the log ahead of its own.
 //

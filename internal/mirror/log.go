@@ -73,6 +73,7 @@ func (a *Applier) finish(ctx context.Context, tx pgx.Tx, table string, delta int
 		if table != "" {
 			batch.Queue(pendingSQL, a.portal, table).QueryRow(func(row pgx.Row) error { return row.Scan(&pending) })
 		}
+		batch.Queue(setLockTimeout, lockWait)                        // no client's: whoever has the counter is about to commit
 		batch.Queue("select pg_notify($1, '')", changes.WakeChannel) // is heard after the commit, like everything that is written below
 		batch.Queue("update hubpg.change_counter set last = last + $1 returning last", len(events)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&last) })

@@ -148,7 +148,7 @@ func (a *Applier) lookUp(ctx context.Context, tx pgx.Tx, t *catalog.Table, rows 
 	enter(batch, t.Schema, t.Name)
 	a.expect(batch, t)
 	// A client's transaction may have a newer version that it has yet to commit: locking waits for it and sees it.
-	lockRows(batch, "select t.id, t.updated_at, t._read_at from "+tableIdent(t)+" t where t.id = any($1) and "+Live(t)+" for no key update", ids).
+	batch.Queue("select t.id, t.updated_at, t._read_at from "+tableIdent(t)+" t where t.id = any($1) and "+Live(t)+" for no key update", ids).
 		Query(func(found pgx.Rows) error {
 			var id int64
 			var updated *time.Time

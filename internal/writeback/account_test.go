@@ -232,11 +232,12 @@ func (a *account) poll(table string, source changes.Source) (res mirror.Result, 
 		for _, r := range page.Records {
 			b.Rows = append(b.Rows, mirror.Row{ID: r.ID, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, Values: r.Values})
 		}
-		err = pgx.BeginFunc(a.t.Context(), a.pool, func(tx pgx.Tx) error {
-			got, err := a.applier.Upsert(a.t.Context(), tx, b)
-			res.Inserted, res.Updated, res.Events = res.Inserted+got.Inserted, res.Updated+got.Updated, res.Events+got.Events
+		var got mirror.Result
+		err = mirror.Store(a.t.Context(), a.pool, func(tx pgx.Tx) (err error) {
+			got, err = a.applier.Upsert(a.t.Context(), tx, b)
 			return err
 		})
+		res.Inserted, res.Updated, res.Events = res.Inserted+got.Inserted, res.Updated+got.Updated, res.Events+got.Events
 		if err != nil {
 			return res, err
 		}
@@ -354,7 +355,7 @@ func (a *account) page(table string, id int64) *mirror.Batch {
 
 func (a *account) store(table string, b *mirror.Batch) {
 	a.t.Helper()
-	a.must(pgx.BeginFunc(a.t.Context(), a.pool, func(tx pgx.Tx) error {
+	a.must(mirror.Store(a.t.Context(), a.pool, func(tx pgx.Tx) error {
 		_, err := a.applier.Upsert(a.t.Context(), tx, b)
 		return err
 	}))

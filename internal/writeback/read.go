@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"hubpg/hubapi"
 	"hubpg/internal/catalog"
@@ -119,7 +118,7 @@ func (w *Writer) refresh(ctx context.Context, t *catalog.Table, ids []int64) err
 		for old := range found.Moved {
 			merged = append(merged, old)
 		}
-		if err := w.store(ctx, func(tx pgx.Tx) error {
+		if err := mirror.Store(ctx, w.pool, func(tx pgx.Tx) error {
 			if _, err := w.applier.Delete(ctx, tx, t, found.Missing, found.ReadAt, changes.Delete, changes.Write); err != nil {
 				return err
 			}
@@ -136,20 +135,6 @@ func (w *Writer) refresh(ctx context.Context, t *catalog.Table, ids []int64) err
 		}
 	}
 	return nil
-}
-
-// storeAttempts is how often a transaction is made again that a client's has met in a deadlock.
-const storeAttempts = 5
-
-// store runs f in a transaction of its own. A client locks rows in any order, and may so hold one that f waits for while it waits
-// for one of f's. Where Postgres has ended f's transaction for that, it is made again: the client has its lock then.
-func (w *Writer) store(ctx context.Context, f func(pgx.Tx) error) error {
-	for attempt := 1; ; attempt++ {
-		err := pgx.BeginFunc(ctx, w.pool, f)
-		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "40P01" || attempt == storeAttempts {
-			return err
-		}
-	}
 }
 
 // refreshEdges makes the associations of records what HubSpot says now.
@@ -176,7 +161,7 @@ func (w *Writer) refreshEdges(ctx context.Context, table string, from []int64) e
 		}
 	}
 	var doubted []int64
-	if err := w.store(ctx, func(tx pgx.Tx) error {
+	if err := mirror.Store(ctx, w.pool, func(tx pgx.Tx) error {
 		res, err := w.applier.Associate(ctx, tx, b)
 		doubted = res.Doubted
 		return err

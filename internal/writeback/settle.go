@@ -14,6 +14,7 @@ import (
 	"hubpg/hubapi"
 	"hubpg/internal/catalog"
 	"hubpg/internal/changes"
+	"hubpg/internal/mirror"
 )
 
 // Settle says what became in Postgres of a write that HubSpot has accepted. After a commit it moves the differences into
@@ -252,7 +253,7 @@ func (w *Writer) sever(ctx context.Context, t *catalog.Table, list []deletion) e
 			read = d.read
 		}
 	}
-	err := w.store(ctx, func(tx pgx.Tx) error {
+	err := mirror.Store(ctx, w.pool, func(tx pgx.Tx) error {
 		_, err := w.applier.Delete(ctx, tx, t, ids, read, changes.Delete, changes.Write)
 		return err
 	})
@@ -356,7 +357,7 @@ func (w *Writer) publish(ctx context.Context, tables []string) error {
 	if len(cat.Tables) == 0 {
 		return nil
 	}
-	return w.store(ctx, func(tx pgx.Tx) error {
+	return mirror.Store(ctx, w.pool, func(tx pgx.Tx) error {
 		_, err := w.applier.Publish(ctx, tx, cat.Tables[0].Schema, tables...)
 		return err
 	})
