@@ -3,6 +3,7 @@ package materialize
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -112,14 +113,19 @@ select table_name from gone`, s.args.Portal, LanePairs)
 	return gone, nil
 }
 
-// forgetDropped forgets tables that were gone and that somebody has dropped, as their hint says.
-func (s *step) forgetDropped(ctx context.Context) error {
+// dropped sees to tables that somebody has dropped: those that were gone are forgotten, as their hint says, all others are made
+// again.
+func (s *step) dropped(ctx context.Context) error {
 	forgotten, err := s.e.mapper.ForgetDropped(ctx, s.e.cfg.Pool)
 	if err != nil {
 		return err
 	}
-	if forgotten {
+	made, err := s.e.mapper.MakeAgain(ctx, s.e.cfg.Pool)
+	if len(made) > 0 {
+		s.e.log.Warn("tables were dropped by somebody; they are made again and filled", slog.Any("tables", made))
+	}
+	if forgotten || len(made) > 0 {
 		s.e.tables.forget()
 	}
-	return nil
+	return err
 }

@@ -250,6 +250,60 @@ func TestATableThatIsGoneCanBeDropped(t *testing.T) {
 	eventually(t, 30*time.Second, w.edgeDifference)
 }
 
+// TestATableThatSomebodyDropsIsMadeAgain: an object table, an association table and a lookup table are filled anew; what
+// somebody puts in the place of one is left alone, with the remedy.
+func TestATableThatSomebodyDropsIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 60})
+	cfg := w.config()
+	cfg.Objects = []string{"contacts", "companies", "deals"}
+	w.start(cfg)
+	w.awaitLive(2*time.Minute, "contacts", "companies", "deals", "contacts_companies", "deals_contacts", "owners")
+	w.awaitEqual(time.Minute, "contacts", "companies", "deals")
+	owners := w.count(`select count(*) from hubspot.owners`)
+	for _, sql := range []string{
+		`drop table hubspot.contacts, hubspot.deals_contacts, hubspot.owners`,
+		`drop table hubspot.companies`, `create table hubspot.companies as select 1 as mine`,
+	} {
+		w.exec(sql)
+	}
+	eventually(t, time.Minute, func() string {
+		if s := w.status("companies"); s.LastError == "" || !strings.Contains(s.Hint, "rename or drop it") {
+			return fmt.Sprintf("companies says %q (%s)", s.LastError, s.Hint)
+		}
+		return ""
+	})
+	w.awaitLive(time.Minute, "contacts", "deals_contacts", "owners")
+	w.awaitEqual(time.Minute, "contacts", "deals")
+	if n := w.count(`select count(*) from hubspot.companies`); n != 1 {
+		t.Errorf("somebody's table has %d rows", n)
+	}
+	w.exec(`drop table hubspot.companies`)
+	eventually(t, time.Minute, func() string {
+		if n := w.count(`select count(*) from hubpg.objects where phase <> 'live'`); n > 0 {
+			return fmt.Sprint(n, " tables are not live")
+		}
+		return ""
+	})
+	w.awaitEqual(time.Minute, "contacts", "companies", "deals")
+	eventually(t, time.Minute, w.edgeDifference)
+	if n := w.count(`select count(*) from hubspot.owners`); n != owners {
+		t.Errorf("%d owners, there were %d", n, owners)
+	}
+	eventually(t, time.Minute, w.shownErrors)
+	if report := w.verify(); !report.Equal() {
+		t.Errorf("verify finds %+v", report.Tables)
+	}
+	before := w.count(`select last from hubpg.change_counter`)
+	w.must(w.hub.Update("contacts", w.live("contacts")[0].ID, map[string]string{"firstname": "again"}))
+	eventually(t, time.Minute, func() string {
+		if w.count(`select count(*) from hubpg.changes where seq > $1 and table_name = 'contacts' and op = 'update'`, before) == 0 {
+			return "no event"
+		}
+		return ""
+	})
+}
+
 // TestARenamedCustomObject: HubSpot changes labels only; the table keeps its name and says the new label.
 func TestARenamedCustomObject(t *testing.T) {
 	t.Parallel()

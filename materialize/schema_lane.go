@@ -25,7 +25,7 @@ const typesAtOnce = 4
 // type's failure is that type's alone.
 func (s *step) schema(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
-	if err := s.forgetDropped(ctx); err != nil {
+	if err := s.dropped(ctx); err != nil {
 		return 0, err
 	}
 	if err := s.makeLookups(ctx); err != nil {

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,9 +17,7 @@ func (m *Mapper) Inherit(ctx context.Context, db DB, c *Catalog, old *catalog.Ta
 	err := m.locked(ctx, db, old.Name, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 update hubpg.objects
-set object_type = $4, path = $4, phase = 'new', catalog_version = catalog_version + 1, expected_rows = null, backfill_from = null,
-    backfill_done_at = null, verified_at = null, settled_at = null, last_error = null, hint = null, error_at = null, error_lane = null,
-    hubspot_rows = null, count_gap = null, swept_gap = null, swept_times = null, sweep_from = null
+set object_type = $4, path = $4
 where portal_id = $1 and table_name = $2 and object_type = $3 and phase = 'gone'
 and not exists (select from `+tableIdent(old)+`)`, m.c.PortalID, old.Name, old.ObjectType, objectType)
 		if err != nil {
@@ -44,26 +43,85 @@ and not exists (select from `+tableIdent(old)+`)`, m.c.PortalID, old.Name, old.O
 			names = append(names, p.Name)
 			if _, err := tx.Exec(ctx, `
 update hubpg.objects
-set object_type = $3, phase = 'new', backfill_from = null, backfill_done_at = null, verified_at = null, settled_at = null,
-    last_error = null, hint = null, error_at = null, error_lane = null
+set object_type = $3
 where portal_id = $1 and table_name = $2`, m.c.PortalID, p.Name, catalog.NewPair(a, b).Key()); err != nil {
 				return err
 			}
 		}
-		batch := &pgx.Batch{}
-		for _, table := range []string{"cursors", "suspects", "news", "tombstones", "pending_associations", "pending_pairs", "silences"} {
-			batch.Queue("delete from hubpg."+table+" where portal_id = $1 and table_name = any($2)", m.c.PortalID, names)
-		}
-		batch.Queue(`
-update hubpg.columns
-set filled_at = coalesce(filled_at, now()), lapsed = false
-where portal_id = $1 and table_name = $2`, m.c.PortalID, old.Name)
-		return tx.SendBatch(ctx, batch).Close()
+		return m.restart(ctx, tx, names...)
 	})
 	if err != nil {
 		return fmt.Errorf("hand %s to another type: %w", old.Name, err)
 	}
 	return nil
+}
+
+// restart has tables, which are empty, filled as new ones.
+func (m *Mapper) restart(ctx context.Context, tx pgx.Tx, names ...string) error {
+	batch := &pgx.Batch{}
+	batch.Queue(`
+update hubpg.objects
+set phase = 'new', catalog_version = catalog_version + 1, row_count = 0, expected_rows = null, backfill_from = null,
+    backfill_done_at = null, verified_at = null, settled_at = null, told_at = null, last_error = null, hint = null, error_at = null,
+    error_lane = null, hubspot_rows = null, count_gap = null, swept_gap = null, swept_times = null, sweep_from = null
+where portal_id = $1 and table_name = any($2)`, m.c.PortalID, names)
+	for _, table := range []string{"cursors", "suspects", "news", "tombstones", "pending_associations", "pending_pairs", "silences"} {
+		batch.Queue("delete from hubpg."+table+" where portal_id = $1 and table_name = any($2)", m.c.PortalID, names)
+	}
+	batch.Queue(`
+update hubpg.columns
+set filled_at = coalesce(filled_at, now()), lapsed = false
+where portal_id = $1 and table_name = any($2)`, m.c.PortalID, names)
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+// MakeAgain makes tables again that somebody has dropped although their types are there, to be filled as new ones, and returns
+// their names. Lookup tables it forgets, so that [Mapper.EnsureLookups] makes them. What a table held is not in the change log
+// as deleted, nor what comes back as inserted.
+func (m *Mapper) MakeAgain(ctx context.Context, db DB) (made []string, err error) {
+	const dropped = `
+select o.table_name
+from hubpg.objects o
+join hubpg.accounts a using (portal_id)
+where o.portal_id = $1 and o.phase <> 'gone' and to_regclass(format('%I.%I', a.schema_name, o.table_name)) is null
+and ($2 = '' or o.table_name = $2)`
+	names, err := collectNames(ctx, db, dropped, m.c.PortalID, "")
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	for _, name := range names {
+		err := m.locked(ctx, db, name, func(tx pgx.Tx) error {
+			if still, err := collectNames(ctx, tx, dropped, m.c.PortalID, name); err != nil || len(still) == 0 {
+				return err // another process was first
+			}
+			made = append(made, name)
+			known, err := Load(ctx, tx, m.c.PortalID)
+			if err != nil {
+				return err
+			}
+			var sql string
+			var g guarded
+			if t := known.Named(name); t != nil {
+				sql, g = createTableSQL(t, "HubSpot "+t.Name), guardedObject(t)
+			} else if i := slices.IndexFunc(known.Pairs, func(p *catalog.Pair) bool { return p.Name == name }); i >= 0 {
+				sql, g = createPairSQL(known.Pairs[i]), guardedPair(known.Pairs[i])
+			} else {
+				_, err := tx.Exec(ctx, "delete from hubpg.objects where portal_id = $1 and table_name = $2", m.c.PortalID, name)
+				return err
+			}
+			if err := script(ctx, tx, sql); err != nil {
+				return err
+			}
+			if err := m.guard(ctx, tx, g); err != nil {
+				return err
+			}
+			return m.restart(ctx, tx, name)
+		})
+		if err != nil {
+			return made, fmt.Errorf("make %s again: %w", name, err)
+		}
+	}
+	return made, nil
 }
 
 // ForgetDropped forgets tables whose type is gone, or that are not wanted any more, and that were dropped since; with

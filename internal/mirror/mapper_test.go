@@ -383,6 +383,9 @@ func TestGroupRolesReadAndPublicDoesNot(t *testing.T) {
 		"has_table_privilege('hubspot_reader', 'hubpg.cursors', 'select')":    "false",
 		"has_schema_privilege('hubspot_reader', 'hubspot', 'create')":         "false",
 		"has_schema_privilege('hubspot_reader', 'hubpg', 'usage')":            "true",
+		// pg_dump reads where the identities stand.
+		"has_sequence_privilege('hubspot_reader', pg_get_serial_sequence('hubspot.contacts', 'id'), 'select')": "true",
+		"has_sequence_privilege('hubspot_reader', pg_get_serial_sequence('hubspot.contacts', 'id'), 'usage')":  "false",
 	} {
 		if got := m.text("select " + check); got != want {
 			t.Errorf("%s is %s", check, got)
