@@ -32,15 +32,19 @@ func hint(err error) string {
 	if e, ok := errors.AsType[*mirror.OccupiedError](err); ok {
 		return e.Hint()
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && slices.Contains(misshapen, pg.Code) {
+	pg, _ := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case pg != nil && pg.Code == "42P01": // undefined_table
+		return "the table is not there: the next look at the schema makes it again and fills it"
+	case pg != nil && slices.Contains(misshapen, pg.Code):
 		return "the table is not as hubpg made it: rename or drop it, and hubpg makes it again and fills it"
 	}
 	return hubapi.Hint(err)
 }
 
-// misshapen are what Postgres says of a table that somebody has dropped, or put another in the place of: undefined_table,
-// undefined_column, invalid_column_reference (no key), datatype_mismatch, wrong_object_type (a view).
-var misshapen = []string{"42P01", "42703", "42P10", "42804", "42809"}
+// misshapen are what Postgres says of a table that somebody has put another in the place of: undefined_column,
+// invalid_column_reference (no key), datatype_mismatch, wrong_object_type (a view).
+var misshapen = []string{"42703", "42P10", "42804", "42809"}
 
 // stuck returns an [endError] if an end of the pair cannot be read, for as long as nobody acts.
 func (s *step) stuck(ctx context.Context, pair *catalog.Pair) error {
