@@ -15,6 +15,7 @@ import (
 const (
 	maxKept     = 64 << 20 // bytes of statements and Bind messages
 	maxResolved = 1000     // names looked up on the search path
+	maxFresh    = 1000     // names of what the session has made
 	maxSQL      = 64 << 10 // of a statement in the record of a write
 	settleTime  = 30 * time.Second
 )
@@ -35,6 +36,7 @@ type pen struct {
 	resolved map[string]bool      // names without schema: do they mean a mirrored table?
 	block    blockState           // of the present round
 	made     bool                 // the session has made or changed something that may matter, since the last look at the catalogs
+	fresh    map[string]bool      // names of functions, views and tables with triggers among that: statements that name them may write
 
 	settling  chan struct{} // size 1: committed writes are being settled
 	permit    string
@@ -99,9 +101,24 @@ func (p *pen) outdated(message []byte, settled bool) bool {
 	return p.made && settled && (message[0] == 'Q' || message[0] == 'P')
 }
 
+// makes takes note of a statement that defines something. What it makes is not in the catalogs yet that the watch looks at, or, where a
+// transaction is open, will not be until its end.
+func (p *pen) makes(e *sqlstmt.Effect) {
+	p.made = p.made || e.Defines
+	if e.Makes.Name == "" || len(p.fresh) >= maxFresh {
+		return
+	}
+	if p.fresh == nil {
+		p.fresh = map[string]bool{}
+	}
+	p.fresh[strings.Clone(e.Makes.Name)] = true
+}
+
+func (p *pen) isFresh(n sqlstmt.Name) bool { return p.fresh[n.Name] }
+
 // look has the watch see what the session has made.
 func (p *pen) look(ctx context.Context) {
-	p.made = false
+	p.made, p.fresh = false, nil
 	if err := p.watch.refresh(ctx); err != nil && ctx.Err() == nil {
 		p.watch.log.Warn("look up what a session has made; some seconds later it is known", "error", err)
 	}
@@ -142,14 +159,14 @@ func (p *pen) claimsQuery(message []byte) bool {
 	}
 	scope := p.watch.current.Load()
 	sieved := scope.sieve.MayChange(text) || len(p.prepared) > 0 && mayExecute(text)
-	if !sieved && p.unbound() {
+	if !sieved && p.unbound() && len(p.fresh) == 0 {
 		return false
 	}
 	query := string(text)
 	p.follow(query)
 	claimed := false
 	for e := range sqlstmt.EachEffect(query) {
-		p.made = p.made || e.Defines
+		p.makes(&e)
 		p.learn(scope, query, e)
 		claimed = claimed || p.writes(scope, &e) || e.Control != sqlstmt.NoControl && !p.unbound()
 	}
@@ -210,7 +227,7 @@ func (p *pen) writes(scope *scope, e *sqlstmt.Effect) bool {
 			}
 		}
 	}
-	if slices.ContainsFunc(e.Calls, scope.calls) {
+	if slices.ContainsFunc(e.Calls, scope.calls) || slices.ContainsFunc(e.Calls, p.isFresh) || slices.ContainsFunc(e.Targets, p.isFresh) {
 		return true
 	}
 	if s := p.prepared[e.Executes]; e.Executes != "" && s != nil && s.effect.Executes == "" {
@@ -238,7 +255,7 @@ func (p *pen) parse(message []byte) {
 		return
 	}
 	scope := p.watch.current.Load()
-	if !scope.sieve.MayChange(text) && (len(p.prepared) == 0 || !mayExecute(text)) {
+	if !scope.sieve.MayChange(text) && (len(p.prepared) == 0 || !mayExecute(text)) && len(p.fresh) == 0 {
 		return
 	}
 	query := string(text)
@@ -247,7 +264,7 @@ func (p *pen) parse(message []byte) {
 	if !one {
 		return // Postgres refuses to prepare it
 	}
-	p.made = p.made || e.Defines
+	p.makes(&e)
 	p.learn(scope, query, e)
 	if p.writes(scope, &e) {
 		p.remember(string(name), &sentence{text: query, types: bytes.Clone(types), effect: e})

@@ -1,6 +1,8 @@
 package proxy_test
 
 import (
+	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -47,10 +49,66 @@ func TestWhatASessionHasMadeIsKnownAtOnce(t *testing.T) {
 
 			exec(t, conn, "begin")
 			exec(t, conn, "create function app."+name+"_later(e text) returns bigint language sql as 'insert into hubspot.contacts (email) values (e) returning id'")
+			exec(t, conn, "select app."+name+"_later($1)", email("same"))
+			exec(t, conn, "create view app."+name+"_seen as select email from hubspot.contacts")
+			exec(t, conn, "insert into app."+name+"_seen values ($1)", email("seen"))
+			exec(t, conn, "create table app."+name+"_late (email text)")
+			exec(t, conn, "create trigger follow after insert on app."+name+"_late for each row execute function app."+name+"_follow()")
+			exec(t, conn, "insert into app."+name+"_late values ($1)", email("late"))
 			exec(t, conn, "commit")
+			taken("same")
+			taken("seen")
+			taken("late")
 			exec(t, conn, "select app."+name+"_later($1)", email("transaction"))
 			taken("transaction")
+
+			exec(t, conn, "begin")
+			exec(t, conn, "create function app."+name+"_undone(e text) returns bigint language sql as 'insert into hubspot.contacts (email) values (e) returning id'")
+			exec(t, conn, "rollback")
+			exec(t, conn, "create function app."+name+"_undone(e text) returns text language sql as 'select e'")
+			if got := value[string](t, conn, "select app."+name+"_undone('of another kind')"); got != "of another kind" {
+				t.Errorf("%q", got)
+			}
 		})
+	}
+	c.agree("contacts", "email")
+}
+
+// TestAFunctionIsMadeUsedAndDroppedInOneText is how Sequelize's findOrCreate inserts.
+func TestAFunctionIsMadeUsedAndDroppedInOneText(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, func(cfg *proxy.Config) { cfg.Poll = time.Hour })
+	conn := c.session(func(cfg *pgx.ConnConfig) { cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol })
+	for _, block := range []bool{false, true} { // Sequelize opens a transaction for it
+		email := fmt.Sprintf("one.text.%t@example.com", block)
+		if block {
+			exec(t, conn, "begin")
+		}
+		results, err := conn.PgConn().Exec(deadline(t), `create or replace function pg_temp.testfunc(out response hubspot.contacts, out caught text) returns record as $func$
+begin
+	insert into hubspot.contacts (email, firstname) values ('`+email+`', 'Found or created') returning * into response;
+exception when unique_violation then
+	get stacked diagnostics caught = pg_exception_detail;
+end
+$func$ language plpgsql;
+select (testfunc.response).id, testfunc.caught from pg_temp.testfunc();
+drop function if exists pg_temp.testfunc();`).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if block {
+			exec(t, conn, "commit")
+		}
+		if len(results) != 3 || len(results[1].Rows) != 1 || results[1].Rows[0][1] != nil {
+			t.Fatalf("results %v", results)
+		}
+		id, err := strconv.ParseInt(string(results[1].Rows[0][0]), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.hubspot("contacts", id, "email"); got != email {
+			t.Errorf("in a transaction %t: HubSpot has %q", block, got)
+		}
 	}
 	c.agree("contacts", "email")
 }

@@ -31,6 +31,7 @@ type Effect struct {
 	Savepoint  string  // name, for RollbackTo, Savepoint and Release
 
 	Defines  bool   // CREATE, DROP, GRANT and the like, of whatever but a table: it only says what others will do, and has nothing below
+	Makes    Name   // of those: the function, procedure or view that it makes, or the table that it gives a trigger or rule
 	Targets  []Name // tables that it inserts into, updates, deletes from, merges or copies into
 	Calls    []Name // functions that it calls
 	CopyIn   bool   // COPY FROM STDIN
@@ -220,8 +221,45 @@ func (v *visit) finish() {
 	case e.Do:
 		e.Code = v.code()
 	case v.explain && !v.analyze, v.copied && !v.from && !v.query, v.defines():
-		*e = Effect{Start: e.Start, End: e.End, Defines: v.defines()}
+		*e = Effect{Start: e.Start, End: e.End}
+		if v.defines() {
+			e.Defines, e.Makes = true, v.makes()
+		}
 	}
+}
+
+// makes reads a statement that defines something once more, up to the name of what others may call or change.
+func (v *visit) makes() (n Name) {
+	s := scanner{text: v.text[:v.effect.End], pos: v.first.end}
+	if !v.is(v.first, "create") {
+		return n
+	}
+	before := "" // the word before the name
+	for t := s.next(); t.kind != tokenEnd; t = s.next() {
+		switch {
+		case before == "" && (s.is(t, "function") || s.is(t, "procedure") || s.is(t, "view")):
+			return s.dotted(s.next())
+		case before == "" && s.is(t, "trigger"):
+			before = "on"
+		case before == "" && s.is(t, "rule"):
+			before = "to"
+		case before != "" && s.is(t, before):
+			return s.dotted(s.next())
+		}
+	}
+	return n
+}
+
+// dotted reads the rest of a name that begins with t.
+func (s *scanner) dotted(t token) (n Name) {
+	if t.kind != tokenWord && t.kind != tokenQuoted {
+		return n
+	}
+	n.Name = s.name(t)
+	for s.punct(s.next(), '.') {
+		n.Schema, n.Name = n.Name, s.name(s.next())
+	}
+	return n
 }
 
 // defines reports whether the statement only says what others will do.

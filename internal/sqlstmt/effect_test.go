@@ -52,6 +52,31 @@ func join(names []sqlstmt.Name) string {
 	return strings.Join(parts, ",")
 }
 
+func TestEffectsNamesWhatAStatementMakes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`create function f() returns int language sql as 'select 1'`:                                       "f",
+		`CREATE OR REPLACE FUNCTION pg_temp.testfunc(OUT a hubspot.contacts) RETURNS record AS $$ x $$`:    "pg_temp.testfunc",
+		`create procedure "App"."Do It"(a int) language sql begin atomic select 1; end`:                    "App.Do It",
+		`create or replace temp recursive view v (a) as select 1`:                                          "v",
+		`create trigger t after update of a, b or insert on app.signups for each row execute function f()`: "app.signups",
+		`create constraint trigger t after insert on signups for each row execute function f()`:            "signups",
+		`create rule r as on insert to app.v do instead insert into hubspot.contacts values (1)`:           "app.v",
+		`create or replace rule "on" as on update to db.app.v do nothing`:                                  "app.v",
+		`create index on app.t (f(a))`:      "",
+		`create table f (a int)`:            "",
+		`drop function f()`:                 "",
+		`create function`:                   "",
+		`create trigger t on`:               "",
+		`grant select on app.t to function`: "",
+		`select create_function('f')`:       "",
+	} {
+		if got := join([]sqlstmt.Name{sqlstmt.Effects(text)[0].Makes}); got != want {
+			t.Errorf("%s: makes %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestEffectsNamesWhatAStatementChanges(t *testing.T) {
 	t.Parallel()
 	for text, targets := range map[string]string{
