@@ -107,12 +107,13 @@ for update`
 	return &row, nil
 }
 
-// renewed stores what a refresh gave, unless something newer is there.
+// renewed stores what a refresh gave, unless something newer is there. Whatever another process was told meanwhile of the
+// refresh token that was replaced, the account is connected.
 func (s *Store) renewed(ctx context.Context, db execer, portal, generation int64, g *Grant) error {
 	_, err := db.Exec(ctx, `
 update hubpg.sign_ins
 set refresh_token = $3, access_token = $4, expires_at = clock_timestamp() + make_interval(secs => $5), life = $5,
-    generation = generation + 1, refreshed_at = now()
+    generation = generation + 1, refreshed_at = now(), refused_at = null, refused_reason = null
 where portal_id = $1 and generation = $2`,
 		portal, generation,
 		s.Sealer.Seal([]byte(g.RefreshToken), purpose(refreshPurpose, portal)),
