@@ -63,3 +63,43 @@ where datname = current_database() and pid <> pg_backend_pid() and state like 'i
 		}
 	}
 }
+
+// TestAnotherAppsConnectionIsLeftAlone: the account is connected anew through another app while a process still runs with
+// the one before. HubSpot does not take the new refresh token from the old app, which says nothing of the connection.
+func TestAnotherAppsConnectionIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	const id, key = "another-app", "another-secret"
+	h := start(t, sandbox.Config{AutoApprove: true, Apps: []sandbox.App{
+		{ClientID: sandbox.DefaultClientID, ClientSecret: sandbox.DefaultClientSecret}, {ClientID: id, ClientSecret: key},
+	}})
+	s, db := connected(t, h)
+	before := tokens(h, s, nil)
+	if _, err := before.Token(); err != nil {
+		t.Fatal(err)
+	}
+	app := h.app()
+	app.ClientID, app.ClientSecret = id, key
+	g, err := app.Connect(t.Context(), func(address string) { go browse(t, address) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Save(t.Context(), id, g); err != nil {
+		t.Fatal(err)
+	}
+	h.ExpireTokens()
+	if _, err := db.Conn(t).Exec(t.Context(), "update hubpg.sign_ins set expires_at = clock_timestamp()"); err != nil {
+		t.Fatal(err)
+	}
+	old, err := before.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tok, err := before.Refresh(t.Context(), old); err == nil {
+		t.Errorf("the app that was replaced has the token %.8s…", tok.AccessToken)
+	} else if e, ok := errors.AsType[*signin.NotConnectedError](err); !ok || e.Hint() == "" {
+		t.Errorf("the app that was replaced: %v", err)
+	}
+	if _, err := signin.NewTokens(store(t, db), app, sandbox.DefaultPortalID, discard).Token(); err != nil {
+		t.Errorf("the app that is connected: %v", err)
+	}
+}

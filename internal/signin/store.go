@@ -73,15 +73,15 @@ type stored struct {
 	refused         *string
 }
 
-var errNoRow = errors.New("not connected, or another process has the row")
+var errNoRow = errors.New("not connected through this app, or another process has the row")
 
 // lock reads the row and keeps it from other processes until tx ends. Without wait a row that another process has is
-// errNoRow.
-func (s *Store) lock(ctx context.Context, tx pgx.Tx, portal int64, wait bool) (*stored, error) {
+// errNoRow. So is one of another app, whose refresh token HubSpot would not take from this one.
+func (s *Store) lock(ctx context.Context, tx pgx.Tx, portal int64, clientID string, wait bool) (*stored, error) {
 	query := `
 select refresh_token, access_token, extract(epoch from expires_at - clock_timestamp())::float8, life, generation, refused_reason
 from hubpg.sign_ins
-where portal_id = $1
+where portal_id = $1 and client_id = $2
 for update`
 	if !wait {
 		query += " skip locked"
@@ -89,7 +89,7 @@ for update`
 	var row stored
 	var refresh, access []byte
 	var left, life float64
-	err := tx.QueryRow(ctx, query, portal).Scan(&refresh, &access, &left, &life, &row.generation, &row.refused)
+	err := tx.QueryRow(ctx, query, portal, clientID).Scan(&refresh, &access, &left, &life, &row.generation, &row.refused)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, errNoRow
 	}

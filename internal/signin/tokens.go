@@ -136,7 +136,7 @@ func (t *Tokens) renew(ctx context.Context, refused string, must bool) (*oauth2.
 		return nil, &storeError{err}
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	row, err := t.store.lock(ctx, tx, t.portal, must)
+	row, err := t.store.lock(ctx, tx, t.portal, t.app.ClientID, must)
 	switch {
 	case errors.Is(err, errNoRow):
 		return nil, err
@@ -218,16 +218,18 @@ func (e *RefusedError) Error() string {
 // Hint says what to do.
 func (e *RefusedError) Hint() string { return connectHint }
 
-// NotConnectedError says that the account was never connected.
+// NotConnectedError says that the account was never connected, or was connected anew through another app.
 type NotConnectedError struct{ PortalID int64 }
 
 // Error says so.
 func (e *NotConnectedError) Error() string {
-	return fmt.Sprintf("account %d was not connected to this database", e.PortalID)
+	return fmt.Sprintf("account %d is not connected to this database through this app", e.PortalID)
 }
 
 // Hint says what to do.
-func (e *NotConnectedError) Hint() string { return "run hubpg connect to sign in to the account" }
+func (e *NotConnectedError) Hint() string {
+	return "run hubpg connect to sign in to the account, or give the client_id of the app that it is connected through"
+}
 
 // storeError is a failure of Postgres, which passes.
 type storeError struct{ err error }
