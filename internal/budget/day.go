@@ -67,7 +67,7 @@ func (d *day) turn(now time.Time) {
 	d.start = time.Date(year, month, date, 0, 0, 0, 0, d.cfg.Location)
 	d.reset = time.Date(year, month, date+1, 0, 0, 0, 0, d.cfg.Location)
 	d.state.reads, d.state.writes, d.state.remaining = 0, 0, -1
-	d.pause = time.Time{}
+	d.pause, d.sent = time.Time{}, time.Time{}
 }
 
 // check returns an error when the class may make no further call today.
