@@ -149,8 +149,7 @@ func (b *Budget) Wait(ctx context.Context, family, className string) error {
 	if err := b.queues[bucket].wait(ctx, c); err != nil {
 		return err
 	}
-	b.day.count(c)
-	return nil
+	return b.day.take(c, time.Now())
 }
 
 // pause returns after d, or with ctx's error.

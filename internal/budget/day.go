@@ -74,6 +74,27 @@ func (d *day) turn(now time.Time) {
 func (d *day) check(c class, now time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.used(c, now)
+}
+
+// take counts a call that goes out, unless others have taken the last of the day meanwhile.
+func (d *day) take(c class, now time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.used(c, now); err != nil {
+		return err
+	}
+	if c == writes {
+		d.writes++
+	} else {
+		d.reads++
+	}
+	d.sinceNow++
+	return nil
+}
+
+// used is check with mu held.
+func (d *day) used(c class, now time.Time) error {
 	d.turn(now)
 	until := d.reset
 	if latest := now.Add(maxPause); latest.Before(until) {
@@ -114,18 +135,6 @@ func (d *day) spread(c class, now time.Time) time.Duration {
 	}
 	d.sent = later(d.sent, now.Add(-rest/10)).Add(time.Duration(float64(rest) / left))
 	return min(max(0, d.sent.Sub(now)), maxSpread)
-}
-
-// count notes a call that goes out.
-func (d *day) count(c class) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if c == writes {
-		d.writes++
-	} else {
-		d.reads++
-	}
-	d.sinceNow++
 }
 
 // learn reads the daily headers; accounts of marketplace apps have none.
