@@ -32,8 +32,9 @@ type day struct {
 	reset    time.Time
 	reads    int // not yet written
 	writes   int
-	limit    int // learned and not yet written; 0 for none
-	left     int // remaining, learned and not yet written; -1 for none
+	limit    int       // learned and not yet written; 0 for none
+	left     int       // remaining, learned and not yet written; -1 for none
+	refused  time.Time // until when HubSpot refuses, heard by this process and not yet written
 	pause    time.Time
 	writing  bool
 	state    dayState // of all processes when it was last read
@@ -192,13 +193,14 @@ func (d *day) exhaust(now time.Time) {
 	if latest := now.Add(maxPause); latest.Before(d.pause) {
 		d.pause = latest
 	}
+	d.refused = d.pause
 }
 
 // pending says whether there is something to write.
 func (d *day) pending() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.reads > 0 || d.writes > 0 || d.limit > 0 || d.left >= 0 || d.pause.After(time.Now())
+	return d.reads > 0 || d.writes > 0 || d.limit > 0 || d.left >= 0 || !d.refused.IsZero()
 }
 
 // entry takes what is to be written, when it is time and nobody else is at it.
@@ -212,9 +214,9 @@ func (d *day) entry(now time.Time, force bool) (dayEntry, bool) {
 	d.writing = true
 	e := dayEntry{
 		start: d.start, reset: d.reset, reads: d.reads, writes: d.writes, limit: d.limit, remaining: d.left,
-		pause: max(0, d.pause.Sub(now)),
+		refused: d.refused,
 	}
-	d.reads, d.writes, d.limit, d.left = 0, 0, 0, -1
+	d.reads, d.writes, d.limit, d.left, d.refused = 0, 0, 0, -1, time.Time{}
 	return e, true
 }
 
@@ -231,6 +233,7 @@ func (d *day) settle(e dayEntry, s dayState, err error, now time.Time) {
 		if d.left < 0 {
 			d.left = e.remaining
 		}
+		d.refused = later(d.refused, e.refused)
 		return
 	}
 	switch said := now.Add(-s.remainingAge); {

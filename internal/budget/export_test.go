@@ -6,6 +6,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // NewInMemory returns a Budget whose ledger is memory, for tests of the queue in simulated time.
@@ -123,5 +125,23 @@ func (m *Memory) today(_ context.Context, d dayEntry) (dayState, error) {
 	if d.remaining >= 0 {
 		m.day.remaining = d.remaining
 	}
-	return dayState{reads: m.day.reads, writes: m.day.writes, limit: m.day.limit, remaining: m.day.remaining, pause: d.pause}, nil
+	return dayState{reads: m.day.reads, writes: m.day.writes, limit: m.day.limit, remaining: m.day.remaining, pause: max(0, time.Until(d.refused))}, nil
+}
+
+// NewDistant returns a Budget over Postgres to which, and from which, everything takes so long.
+func NewDistant(pool *pgxpool.Pool, cfg Config, delay time.Duration) *Budget {
+	return newBudget(&distant{&rows{pool: pool, portal: cfg.PortalID}, delay}, cfg)
+}
+
+type distant struct {
+	ledger
+	delay time.Duration
+}
+
+func (d *distant) today(ctx context.Context, e dayEntry) (dayState, error) {
+	if err := pause(ctx, d.delay); err != nil {
+		return dayState{}, err
+	}
+	s, err := d.ledger.today(ctx, e)
+	return s, errors.Join(err, pause(ctx, d.delay))
 }

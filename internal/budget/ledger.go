@@ -56,7 +56,9 @@ type dayEntry struct {
 	reads, writes int
 	limit         int // 0 when not learned
 	remaining     int // -1 when not learned
-	pause         time.Duration
+	// refused is until when HubSpot refuses, as this process has heard itself: what others have heard it does not tell again,
+	// or the time that each telling takes would be added to the pause.
+	refused time.Time
 }
 
 // dayState is the day's count of all processes.

@@ -143,7 +143,7 @@ returning b.reads, b.writes, coalesce(b.max_calls, 0), coalesce(b.remaining, -1)
 func (l *rows) today(ctx context.Context, d dayEntry) (dayState, error) {
 	args := pgx.NamedArgs{
 		"portal": l.portal, "start": d.start, "reset": d.reset, "reads": d.reads, "writes": d.writes,
-		"limit": d.limit, "remaining": d.remaining, "pause": ms(d.pause),
+		"limit": d.limit, "remaining": d.remaining, "pause": ms(max(0, time.Until(d.refused))),
 	}
 	var s dayState
 	var age, pause float64
