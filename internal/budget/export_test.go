@@ -145,3 +145,9 @@ func (d *distant) today(ctx context.Context, e dayEntry) (dayState, error) {
 	s, err := d.ledger.today(ctx, e)
 	return s, errors.Join(err, pause(ctx, d.delay))
 }
+
+// Reads adds reads to the day that begins at start, as a process does whose clock says so, and returns the day's.
+func Reads(ctx context.Context, pool *pgxpool.Pool, portal int64, start time.Time, n int) (int, error) {
+	s, err := (&rows{pool: pool, portal: portal}).today(ctx, dayEntry{start: start, reset: start.AddDate(0, 0, 1), reads: n, remaining: -1})
+	return s.reads, err
+}

@@ -124,17 +124,19 @@ func (l *rows) reserve(ctx context.Context, r reservation) (grant, error) {
 	return g, nil
 }
 
+// todaySQL adds to the day. One that has not begun by the server's clock does not begin: the clock of the process that says so
+// is ahead, and no other's day would begin before its own.
 const todaySQL = `
 update hubpg.quota_buckets b
-set day_start    = greatest(b.day_start, @start),
-    resets_at    = greatest(b.resets_at, @reset),
-    reads        = case when b.day_start >= @start then b.reads else 0 end + @reads,
-    writes       = case when b.day_start >= @start then b.writes else 0 end + @writes,
+set day_start    = case when c.early then b.day_start else greatest(b.day_start, @start) end,
+    resets_at    = case when c.early then b.resets_at else greatest(b.resets_at, @reset) end,
+    reads        = case when c.early or b.day_start >= @start then b.reads else 0 end + @reads,
+    writes       = case when c.early or b.day_start >= @start then b.writes else 0 end + @writes,
     max_calls    = coalesce(nullif(@limit::int, 0), b.max_calls),
-    remaining    = case when @remaining::int >= 0 then @remaining when b.day_start >= @start then b.remaining end,
-    remaining_at = case when @remaining::int >= 0 then c.now when b.day_start >= @start then b.remaining_at end,
+    remaining    = case when @remaining::int >= 0 then @remaining when c.early or b.day_start >= @start then b.remaining end,
+    remaining_at = case when @remaining::int >= 0 then c.now when c.early or b.day_start >= @start then b.remaining_at end,
     paused_until = case when @pause::float8 > 0 then greatest(b.paused_until, c.now + @pause * interval '1 ms') else b.paused_until end
-from (select clock_timestamp() as now) c
+from (select now, @start::timestamptz > now as early from (select clock_timestamp() as now) n) c
 where b.portal_id = @portal and b.bucket = 'daily'
 returning b.reads, b.writes, coalesce(b.max_calls, 0), coalesce(b.remaining, -1),
     coalesce(extract(epoch from c.now - b.remaining_at) * 1000, 0)::float8,
