@@ -32,7 +32,8 @@ on conflict (portal_id, bucket) do nothing`
 }
 
 // reserveSQL moves the instants of one limit. Times go in and out as milliseconds relative to the server's clock, so
-// that the clocks of the processes do not matter.
+// that the clocks of the processes do not matter. An instant further ahead than any reservation reaches is from before that
+// clock was set back.
 const reserveSQL = `
 with stored as (
     select b.*, clock_timestamp() as now
@@ -55,15 +56,21 @@ paced as (
                            (window_ms + @guard) / ceil(max_calls * @share::float8 - 1e-9)) as read_step
     from (select *, interval '1 ms' * case when slow_until > now then 2 else 1 end as unit from known) k
 ),
+given_away as (
+    select *,
+           least(free_at, now + @furthest * interval '1 ms' + 2 * call_step) as free,
+           least(read_free_at, now + @furthest * interval '1 ms' + 2 * read_step) as read_free
+    from paced
+),
 next as (
     select *,
-           greatest(now, paused_until, free_at) as call_free,
+           greatest(now, paused_until, free) as call_free,
            case when @reads then read_step else call_step end as step
-    from paced
+    from given_away
 ),
 due as (
     select *,
-           case when @reads then greatest(call_free, read_free_at) else call_free end as first,
+           case when @reads then greatest(call_free, read_free) else call_free end as first,
            now + @horizon * interval '1 ms' as horizon
     from next
 ),
@@ -81,10 +88,10 @@ set max_calls      = g.max_calls,
     share          = case when @reads then @share else b.share end,
     paused_until   = case when g.paused_until > g.now then g.paused_until else b.paused_until end,
     slow_until     = case when g.slow_until > g.now then g.slow_until else b.slow_until end,
-    free_at        = case when g.n = 0 then b.free_at
+    free_at        = case when g.n = 0 then g.free
                           when @reads then g.call_free + g.n * g.call_step
                           else g.first + g.n * g.call_step end,
-    read_free_at   = case when @reads and g.n > 0 then g.first + g.n * g.step else b.read_free_at end,
+    read_free_at   = case when @reads and g.n > 0 then g.first + g.n * g.step else g.read_free end,
     counted_before = case when g.age < g.window_ms then g.counted_before
                           when g.age < 2 * g.window_ms then g.counted
                           else 0 end,
@@ -105,7 +112,7 @@ returning g.n,
 func (l *rows) reserve(ctx context.Context, r reservation) (grant, error) {
 	args := pgx.NamedArgs{
 		"portal": l.portal, "bucket": r.bucket, "want": r.want, "reads": r.reads, "share": r.share,
-		"horizon": ms(r.horizon), "guard": ms(r.guard), "pause": ms(r.pause), "slow": ms(r.slow),
+		"horizon": ms(r.horizon), "furthest": ms(starvedHorizon), "guard": ms(r.guard), "pause": ms(r.pause), "slow": ms(r.slow),
 		"calls": nil, "window": nil,
 	}
 	if r.learned != nil {
