@@ -239,7 +239,7 @@ func (d *day) settle(e dayEntry, s dayState, err error, now time.Time) {
 	switch said := now.Add(-s.remainingAge); {
 	case d.left >= 0: // newer than what was just read
 		s.remaining = d.left
-	case said.After(d.leftAt): // another process has heard since
+	case s.remaining >= 0 && said.After(d.leftAt): // another process has heard since
 		d.leftAt, d.sinceNow = said, 0
 	}
 	d.state, d.stateAt = s, now

@@ -38,3 +38,16 @@ func TestUsageOfOtherAppsIsLearnedFromHubSpotsOwnCount(t *testing.T) {
 		t.Errorf("the day has room again: %v", err)
 	}
 }
+
+// What HubSpot counted a minute ago is known better than nothing.
+func TestACountOfTheDayThatHubSpotHasKeptIsBelieved(t *testing.T) {
+	t.Parallel()
+	b := budget.New(pgtest.Migrated(t, migrations.Up).Pool(t), budget.Config{PortalID: portal})
+	if err := b.Wait(t.Context(), "object", "fresh"); err != nil {
+		t.Fatal(err)
+	}
+	b.Learn(budget.Usage{Limit: 250_000, Used: 249_900, CollectedAt: time.Now().Add(-time.Minute)})
+	if s := b.Snapshot().Daily; s.Remaining != 100 {
+		t.Errorf("%d calls remain, HubSpot says 100", s.Remaining)
+	}
+}
