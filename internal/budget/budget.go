@@ -339,8 +339,8 @@ type Usage struct {
 	ResetsAt    time.Time // zero when not known
 }
 
-// Learn takes in what HubSpot's usage endpoint says: the day's limit before any answer has named it, what other apps have
-// used, and when the day ends. It does not block.
+// Learn takes in what HubSpot's usage endpoint says: what other apps have used, and when the day ends. It does not block. As
+// long as no answer has named a limit of the day, none of it concerns this app.
 func (b *Budget) Learn(u Usage) {
 	if !b.cfg.Unlimited {
 		b.day.learnUsage(u, time.Now())

@@ -42,6 +42,7 @@ type day struct {
 	leftAt   time.Time // when HubSpot said what remains
 	sent     time.Time // the instant up to which fresh reads have used their pace
 	sinceNow int       // calls of this process since HubSpot last said what remains
+	named    bool      // an answer has named a limit of the day
 }
 
 // dayRefresh is how old the shared count may be.
@@ -152,6 +153,7 @@ func (d *day) learn(h http.Header) {
 	defer d.mu.Unlock()
 	now := time.Now()
 	d.turn(now)
+	d.named = true
 	if left >= 0 {
 		d.left, d.sinceNow = left, 0
 		d.state.remaining, d.leftAt = left, now
@@ -163,13 +165,17 @@ func (d *day) learn(h http.Header) {
 }
 
 // learnUsage takes in HubSpot's own count of the day. When the day ends at HubSpot is right when it differs from what the
-// account's time zone says.
+// account's time zone says. Apps of the marketplace are shown the count of the others too, and have no part in it: no answer to
+// them names a limit of the day.
 func (d *day) learnUsage(u Usage, now time.Time) {
 	if u.Limit <= 0 || u.Limit > 1<<30 || u.Used < 0 {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.named {
+		return
+	}
 	d.turn(now)
 	if u.CollectedAt.IsZero() || u.CollectedAt.After(d.leftAt) {
 		d.left, d.sinceNow = max(0, u.Limit-u.Used), 0

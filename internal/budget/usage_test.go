@@ -16,6 +16,7 @@ func TestUsageOfOtherAppsIsLearnedFromHubSpotsOwnCount(t *testing.T) {
 	if err := b.Wait(t.Context(), "object", "fresh"); err != nil {
 		t.Fatal(err)
 	}
+	b.Observe("object", 200, ofDay("250000"), "")
 	resets := time.Now().Add(3 * time.Hour).Truncate(time.Second)
 	b.Learn(budget.Usage{Limit: 250_000, Used: 249_900, ResetsAt: resets})
 	s := b.Snapshot().Daily
@@ -46,6 +47,7 @@ func TestACountOfTheDayThatHubSpotHasKeptIsBelieved(t *testing.T) {
 	if err := b.Wait(t.Context(), "object", "fresh"); err != nil {
 		t.Fatal(err)
 	}
+	b.Observe("object", 200, ofDay("250000"), "")
 	b.Learn(budget.Usage{Limit: 250_000, Used: 249_900, CollectedAt: time.Now().Add(-time.Minute)})
 	if s := b.Snapshot().Daily; s.Remaining != 100 {
 		t.Errorf("%d calls remain, HubSpot says 100", s.Remaining)
