@@ -21,7 +21,7 @@ type APIError struct {
 	Scopes        []string            // scopes any of which would do, on 403
 	Context       map[string][]string // as HubSpot sent it
 	RetryAfter    time.Duration       // from the Retry-After header; 0 when there was none or it made no sense
-	HTML          bool                // a gateway answered instead of HubSpot
+	HTML          bool                // a gateway answered instead of HubSpot, with a page or with nothing
 }
 
 // Detail is one of the reasons of a refusal, for writes one per property.

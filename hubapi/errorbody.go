@@ -100,7 +100,7 @@ func newAPIError(req *http.Request, resp *http.Response, body []byte) *APIError 
 func (e *APIError) parse(body []byte) {
 	body = bytes.TrimSpace(body)
 	if !looksJSON(body) {
-		e.HTML = len(body) > 0
+		e.HTML = true
 		e.Message = plainText(body)
 		return
 	}

@@ -2,6 +2,7 @@ package hubapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -24,7 +25,8 @@ type Found struct {
 	ReadAt time.Time
 }
 
-// GetObject returns one record by id or by the value of a unique property. What is not there is a *NotFoundError.
+// GetObject returns one record by id or by the value of a unique property. What is not there is a *NotFoundError, if HubSpot
+// says so: a gateway that knows no such address is an *UnavailableError.
 func (c *Client) GetObject(ctx context.Context, objectType, key string, o GetOptions) (*Found, error) {
 	if key == "" {
 		return nil, fmt.Errorf("get %s: no key given", objectType)
@@ -51,7 +53,11 @@ func (c *Client) GetObject(ctx context.Context, objectType, key string, o GetOpt
 			Message: fmt.Sprintf("%d properties do not fit a URL of %d bytes", o.Projection.Len(), MaxListURL),
 		}}
 	}
-	return c.one(ctx, r, o.Projection)
+	found, err := c.one(ctx, r, o.Projection)
+	if e, ok := errors.AsType[*NotFoundError](err); ok && (e.Status != http.StatusNotFound || e.HTML) {
+		err = &UnavailableError{Err: e.APIError, Attempts: r.attempt, Hint: hintAddress}
+	}
+	return found, err
 }
 
 // MergeObjects merges a record into another of its type and returns what they have become, which as a rule has a new id.
