@@ -103,5 +103,6 @@ func hide(body []byte, secret string) {
 			return
 		}
 		copy(body[i:], bytes.Repeat([]byte{'*'}, len(secret)))
+		body = body[i+len(secret):]
 	}
 }
