@@ -120,7 +120,7 @@ type TooLargeError struct {
 // Unwrap returns HubSpot's answer; its Status is 0 when the client refused before or while reading.
 func (e *TooLargeError) Unwrap() error { return e.APIError }
 
-// UnavailableError says that the tries are used up: HubSpot or the way to it is down.
+// UnavailableError says that the tries are used up: HubSpot or the way to it is down, or a record stays locked.
 type UnavailableError struct {
 	Err       error // *APIError, or the transport's error
 	Attempts  int

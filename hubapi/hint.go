@@ -15,6 +15,7 @@ const (
 	hintBudget    = "the share of the API quota given to this work is used up for now; raise the share or wait"
 	hintMigration = "HubSpot is moving this account to another data centre; calls resume by themselves"
 	hintAddress   = "check the HubSpot URL: it did not answer like HubSpot's API"
+	hintLocked    = "HubSpot is busy with the record, for instance with an import or a bulk edit; try again when that has ended"
 	hintDown      = "HubSpot or the network between is failing; see status.hubspot.com, calls resume by themselves"
 )
 

@@ -199,12 +199,16 @@ func (s *schedule) unfinished(ctx context.Context, r *request, err error) error 
 	}
 	kind := failureOf(err)
 	e, answered := errors.AsType[*APIError](err)
-	if answered && (kind == final || kind == limited) {
+	locked := answered && e.Status == http.StatusLocked
+	if answered && !locked && (kind == final || kind == limited) {
 		return refusal(e)
 	}
 	down := &UnavailableError{Err: err, Attempts: r.attempt, Ambiguous: kind == ambiguous && !r.replay, Hint: hintDown}
 	if !answered {
 		down.Err = fmt.Errorf("hubspot %s %s: %w", r.method, r.template, err)
+	}
+	if locked {
+		down.Hint = hintLocked
 	}
 	if _, ok := errors.AsType[*notJSONError](err); ok {
 		down.Hint = hintAddress
