@@ -22,7 +22,7 @@ const maxListPages = 10_000
 // list walks all pages of a listing that is small enough to hold.
 func list[T any](ctx context.Context, c *Client, r *request) ([]T, error) {
 	var all []T
-	query := r.query
+	query, after := r.query, ""
 	for range maxListPages {
 		var page listBody[T]
 		r.decode = func(body []byte) error {
@@ -34,8 +34,10 @@ func list[T any](ctx context.Context, c *Client, r *request) ([]T, error) {
 			return nil, err
 		}
 		all = append(all, page.Results...)
-		after := page.Paging.Next.After
-		if after == "" {
+		if err := goesOn(after, page.Paging.Next.After); err != nil {
+			return nil, fmt.Errorf("list %s: %w", r.template, err)
+		}
+		if after = page.Paging.Next.After; after == "" {
 			return all, nil
 		}
 		r.query = "after=" + url.QueryEscape(after)
@@ -44,6 +46,14 @@ func list[T any](ctx context.Context, c *Client, r *request) ([]T, error) {
 		}
 	}
 	return nil, fmt.Errorf("list %s: no end after %d pages", r.template, maxListPages)
+}
+
+// goesOn returns an error when the cursor that a page ends with is the one that led to it.
+func goesOn(from, after string) error {
+	if after != "" && after == from {
+		return unexpected("the cursor %s repeats", clip(after, 100))
+	}
+	return nil
 }
 
 // get reads one document.

@@ -63,6 +63,9 @@ func (c *Client) Objects(ctx context.Context, objectType string, o ListOptions) 
 	return func(yield func(*Page, error) bool) {
 		for {
 			page, err := c.ListObjects(ctx, objectType, o)
+			if err == nil {
+				err = goesOn(o.After, page.After)
+			}
 			if !yield(page, err) || err != nil || page.After == "" {
 				return
 			}

@@ -77,6 +77,9 @@ func (s *step) archived(ctx context.Context) (time.Duration, error) {
 				ids, at[r.ID] = append(ids, r.ID), r.ArchivedAt
 			}
 		}
+		if page.After != "" && page.After == p.Next {
+			return 0, fmt.Errorf("list deleted %s: the cursor %s repeats", t.name(), page.After)
+		}
 		if ids, err = s.held(ctx, t, ids); err != nil {
 			return 0, err
 		}
