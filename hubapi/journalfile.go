@@ -3,6 +3,9 @@ package hubapi
 import (
 	"fmt"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // maxJournalEvents is twice what HubSpot puts into one file.
@@ -42,6 +45,27 @@ type JournalEvent struct {
 
 	SnapshotStatusID string            `json:"snapshotStatusId"` // of a snapshot that was asked for
 	Properties       map[string]string `json:"properties"`
+}
+
+// unmarshalJournalEvent reads an event. One of a shape that is not known here is empty: an app may be subscribed to more than
+// its reader knows, and the file would be in the way of all that follow.
+func unmarshalJournalEvent(dec *jsontext.Decoder, e *JournalEvent) error {
+	type known JournalEvent
+	return orEmpty[known](dec, func(k known) { *e = JournalEvent(k) })
+}
+
+// orEmpty reads a value, and takes one that is not a T for an empty one.
+func orEmpty[T any](dec *jsontext.Decoder, take func(T)) error {
+	v, err := dec.ReadValue()
+	if err != nil {
+		return err
+	}
+	var known, none T
+	if json.Unmarshal(v, &known, dec.Options()) != nil {
+		known = none
+	}
+	take(known)
+	return nil
 }
 
 // ParseJournalFile reads a whole file. A file without an offset, or with more events than HubSpot writes, is an error.

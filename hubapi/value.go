@@ -16,6 +16,8 @@ func decodeJSON(body []byte, v any) error {
 		json.UnmarshalFromFunc(unmarshalInt64),
 		json.UnmarshalFromFunc(unmarshalInt),
 		json.UnmarshalFromFunc(unmarshalString),
+		json.UnmarshalFromFunc(unmarshalJournalEvent),
+		json.UnmarshalFromFunc(unmarshalWebhookEvent),
 	)))
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // WebhookEvent is one element of what HubSpot delivers. It says that something happened; the record has to be read to
@@ -40,6 +41,12 @@ type WebhookEvent struct {
 	AssociationCategory string    `json:"associationCategory"`
 	AssociationRemoved  bool      `json:"associationRemoved"`
 	IsPrimary           bool      `json:"isPrimaryAssociation"`
+}
+
+// unmarshalWebhookEvent reads an event. One of a shape that is not known here is empty.
+func unmarshalWebhookEvent(dec *jsontext.Decoder, e *WebhookEvent) error {
+	type known WebhookEvent
+	return orEmpty[known](dec, func(k known) { *e = WebhookEvent(k) })
 }
 
 // ParseWebhook reads the body of a delivery. Check its signature first: see WebhookVerifier.
