@@ -74,8 +74,9 @@ type Receiver struct {
 	slots    chan struct{} // one for each delivery under way
 	portal   atomic.Int64  // 0 until it is known
 
-	mu    sync.Mutex // guards below
-	stats ReceiverStats
+	mu         sync.Mutex // guards below
+	stats      ReceiverStats
+	complained bool
 }
 
 // ReceiverStats count what a Receiver has been sent since it was made.
@@ -140,7 +141,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	delivery := hubapi.Delivery{Method: req.Method, URL: r.address(req), Header: req.Header, Body: body}
 	if err := r.verifier.Verify(delivery, time.Now()); err != nil {
 		r.refuse(w, http.StatusUnauthorized, refusedSignature)
-		r.complain(ctx, delivery.URL)
+		if signed(req) {
+			r.complain(ctx, delivery.URL)
+		}
 		return
 	}
 	events, err := hubapi.ParseWebhook(body)
@@ -162,7 +165,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // body reads the request's body, or says why it is refused. A request without any signature is not read at all.
 func (r *Receiver) body(w http.ResponseWriter, req *http.Request) (body []byte, reason string) {
-	if req.Header.Get("X-HubSpot-Signature-v3") == "" && req.Header.Get("X-HubSpot-Signature") == "" {
+	if !signed(req) {
 		return nil, ""
 	}
 	// A sender that stalls would hold its slot; not every ResponseWriter can set a deadline.
@@ -175,6 +178,11 @@ func (r *Receiver) body(w http.ResponseWriter, req *http.Request) (body []byte, 
 		return nil, refusedMalformed
 	}
 	return body, ""
+}
+
+// signed says that a request claims to be HubSpot's.
+func signed(req *http.Request) bool {
+	return req.Header.Get("X-HubSpot-Signature-v3") != "" || req.Header.Get("X-HubSpot-Signature") != ""
 }
 
 // address is the URL as HubSpot called it.
@@ -249,10 +257,12 @@ func (r *Receiver) account(ctx context.Context) (int64, error) {
 	return portal, nil
 }
 
-// complain says, once, that no delivery so far could be believed: then it is not somebody's forgery but a wrong setting.
+// complain says, once, that no delivery so far could be believed: then it is not somebody's forgery but a wrong setting. A
+// complaint that could not be stored is made again with the next.
 func (r *Receiver) complain(ctx context.Context, address string) {
 	r.mu.Lock()
-	first := r.stats.Refused[refusedSignature] == 1 && r.stats.Deliveries == 0
+	first := !r.complained && r.stats.Deliveries == 0
+	r.complained = true
 	r.mu.Unlock()
 	if !first {
 		return
@@ -275,5 +285,8 @@ where f.heard_at is null`, portal, changes.Webhook, problem, hint)
 	}
 	if err != nil {
 		r.log.Warn("show failure of webhooks", slog.String("error", err.Error()))
+		r.mu.Lock()
+		r.complained = false
+		r.mu.Unlock()
 	}
 }
