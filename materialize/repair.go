@@ -60,7 +60,7 @@ func (r *repairs) records(ctx context.Context, t *catalog.Table, ids []int64) (*
 
 func (r *repairs) readAndStore(ctx context.Context, t *target, ids []int64) (mirror.Result, error) {
 	var sum mirror.Result
-	got, err := r.client.BatchRead(ctx, t.table.Path, ids, t.projection)
+	got, err := batchRead(ctx, r.client, t.table.Path, ids, t.projection)
 	if err != nil {
 		return sum, err
 	}

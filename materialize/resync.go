@@ -66,15 +66,19 @@ func resync(ctx context.Context, cfg VerifyConfig, table string) (*ResyncReport,
 // it does not show, are read by id.
 func (v *verifier) resyncObject(ctx context.Context, t *catalog.Table) (int64, error) {
 	var live, open []int64
-	after := ""
+	after, large := "", false
 	for {
 		tg := newTarget(t, 0)
-		fits := v.Client.FitsURL(t.Path, tg.projection)
+		fits := !large && v.Client.FitsURL(t.Path, tg.projection)
 		options := hubapi.ListOptions{After: after, Limit: hubapi.MaxPage}
 		if fits {
 			options.Projection = tg.projection
 		}
 		page, err := v.Client.ListObjects(ctx, t.Path, options)
+		if _, is := errors.AsType[*hubapi.TooLargeError](err); is && fits {
+			large = true
+			continue // from here on by id, in parts
+		}
 		if err != nil {
 			return 0, err
 		}

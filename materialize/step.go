@@ -60,15 +60,20 @@ func (s *step) list(ctx context.Context, path string, o hubapi.ListOptions) (*hu
 }
 
 func (s *step) read(ctx context.Context, path string, ids []int64, p *hubapi.Projection) (*hubapi.BatchResult, error) {
-	got, err := s.client.BatchRead(ctx, path, ids, p)
+	return batchRead(ctx, s.client, path, ids, p)
+}
+
+// batchRead reads records by id, in parts where the answer would be too large.
+func batchRead(ctx context.Context, client *hubapi.Client, path string, ids []int64, p *hubapi.Projection) (*hubapi.BatchResult, error) {
+	got, err := client.BatchRead(ctx, path, ids, p)
 	if _, large := errors.AsType[*hubapi.TooLargeError](err); !large || len(ids) == 1 {
 		return got, err
 	}
 	half := len(ids) / 2
-	if got, err = s.read(ctx, path, ids[:half], p); err != nil {
+	if got, err = batchRead(ctx, client, path, ids[:half], p); err != nil {
 		return nil, err
 	}
-	rest, err := s.read(ctx, path, ids[half:], p)
+	rest, err := batchRead(ctx, client, path, ids[half:], p)
 	if err != nil {
 		return nil, err
 	}

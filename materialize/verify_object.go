@@ -3,6 +3,7 @@ package materialize
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -146,7 +147,7 @@ func (o *verifyObject) sample(ctx context.Context) (live, suspects []int64, err 
 	slices.Sort(live)
 	live = slices.Compact(live)
 	for ids := range slices.Chunk(choose(live, o.Sample), hubapi.MaxPage) {
-		result, err := o.Client.BatchRead(ctx, o.table.Path, ids, o.projection)
+		result, err := batchRead(ctx, o.Client, o.table.Path, ids, o.projection)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -183,6 +184,10 @@ func (o *verifyObject) walk(ctx context.Context) (live, suspects []int64, err er
 	options := hubapi.ListOptions{Projection: listed, Limit: hubapi.MaxPage}
 	for {
 		page, err := o.Client.ListObjects(ctx, o.table.Path, options)
+		if _, large := errors.AsType[*hubapi.TooLargeError](err); large && !wide {
+			wide, options.Projection = true, nil // from here on by id, in parts
+			continue
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -192,7 +197,7 @@ func (o *verifyObject) walk(ctx context.Context) (live, suspects []int64, err er
 		}
 		if wide && len(records) > 0 {
 			ids := slices.Clone(live[len(live)-len(records):])
-			result, err := o.Client.BatchRead(ctx, o.table.Path, ids, o.projection)
+			result, err := batchRead(ctx, o.Client, o.table.Path, ids, o.projection)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -251,7 +256,7 @@ func (o *verifyObject) unlisted(ctx context.Context, live []int64) (extra, missi
 func (o *verifyObject) again(ctx context.Context, suspects []int64) (list []verifyFound, err error) {
 	slices.Sort(suspects)
 	for ids := range slices.Chunk(slices.Compact(suspects), hubapi.MaxPage) {
-		result, err := o.Client.BatchRead(ctx, o.table.Path, ids, o.projection)
+		result, err := batchRead(ctx, o.Client, o.table.Path, ids, o.projection)
 		if err != nil {
 			return nil, err
 		}
