@@ -50,9 +50,12 @@ func Unix(ctx context.Context, path string, takeOver bool) (net.Listener, error)
 		return l, err
 	}
 	dialer := net.Dialer{Timeout: dialTimeout}
-	if conn, dialErr := dialer.DialContext(ctx, "unix", path); dialErr == nil {
+	conn, dialErr := dialer.DialContext(ctx, "unix", path)
+	if dialErr == nil {
 		conn.Close()
-		return nil, err
+	}
+	if !errors.Is(dialErr, syscall.ECONNREFUSED) {
+		return nil, err // somebody is there, if only without room for another connection, or for other users
 	}
 	if info, statErr := os.Lstat(path); statErr != nil || info.Mode().Type() != os.ModeSocket {
 		return nil, err
