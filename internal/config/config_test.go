@@ -156,6 +156,13 @@ func TestTokenFileIsReadAndTheHigherLevelWins(t *testing.T) {
 		"file alone":         {env: map[string]string{"HUBPG_HUBSPOT_TOKEN_FILE": path}, want: "from-file"},
 		"flag over variable": {env: map[string]string{"HUBPG_HUBSPOT_TOKEN": "env"}, args: []string{"--hubspot-token-file", path}, want: "from-file"},
 		"variable over file": {file: "hubspot:\n  token_file: " + path, env: map[string]string{"HUBPG_HUBSPOT_TOKEN": "env"}, want: "env"},
+		"flag that says what the file says": {
+			file: "hubspot:\n  token_file: " + path, env: map[string]string{"HUBPG_HUBSPOT_TOKEN": "env"}, args: []string{"--hubspot-token-file", path},
+			want: "from-file",
+		},
+		"flag that gives the token of the file": {
+			file: "hubspot:\n  token: mine", env: map[string]string{"HUBPG_HUBSPOT_TOKEN_FILE": path}, args: []string{"--hubspot-token", "mine"}, want: "mine",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

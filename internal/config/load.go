@@ -110,15 +110,16 @@ func (c *Config) assign(s setting, text, origin string) error {
 
 // tokenLevels finds out which of token and token_file was given on the higher level: that one is meant.
 type tokenLevels struct {
-	token, file Secret // as of the last level
+	token, file string // where they came from, as of the last level
 	useFile     bool
 	conflict    string
 }
 
 // note is called after each level, lowest first.
 func (t *tokenLevels) note(c *Config, level string) {
-	token, file := c.HubSpot.Token != t.token, c.HubSpot.TokenFile != string(t.file)
-	t.token, t.file = c.HubSpot.Token, Secret(c.HubSpot.TokenFile)
+	token := c.HubSpot.Token != "" && c.origins["hubspot.token"] != t.token
+	file := c.HubSpot.TokenFile != "" && c.origins["hubspot.token_file"] != t.file
+	t.token, t.file = c.origins["hubspot.token"], c.origins["hubspot.token_file"]
 	t.useFile = file || t.useFile && !token
 	switch {
 	case token && file:
