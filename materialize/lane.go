@@ -13,6 +13,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"hubpg/hubapi"
+	"hubpg/internal/budget"
 )
 
 // Lane is one detector of change. Each lane of each table is one River job that does a bounded step and snoozes.
@@ -174,7 +175,7 @@ func (s *step) caught(err *error) {
 // run does the step and turns a panic into an error.
 func (s *step) run(ctx context.Context) (next time.Duration, err error) {
 	defer s.caught(&err)
-	ctx = hubapi.WithCount(ctx, &s.count)
+	ctx = budget.Piece(hubapi.WithCount(ctx, &s.count))
 	switch s.args.Lane {
 	case LaneSchema:
 		return s.schema(ctx)

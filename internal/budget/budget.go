@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -143,13 +144,31 @@ func (b *Budget) Wait(ctx context.Context, family, className string) error {
 	if err := b.day.check(c, time.Now()); err != nil {
 		return err
 	}
-	if err := pause(ctx, b.day.spread(c, time.Now())); err != nil {
+	wait, err := b.day.spread(c, begun(ctx), time.Now())
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, wait); err != nil {
 		return err
 	}
 	if err := b.queues[bucket].wait(ctx, c); err != nil {
 		return err
 	}
 	return b.day.take(c, time.Now())
+}
+
+type pieceKey struct{}
+
+// Piece returns a context for calls that are of use together only. Of them the first waits until the pace of the day allows it,
+// or is refused; the others go on, at the cost of whatever comes next.
+func Piece(ctx context.Context) context.Context {
+	return context.WithValue(ctx, pieceKey{}, new(atomic.Bool))
+}
+
+// begun is whether a call of the piece has gone out, nil for a call that is none of a piece.
+func begun(ctx context.Context) *atomic.Bool {
+	b, _ := ctx.Value(pieceKey{}).(*atomic.Bool)
+	return b
 }
 
 // pause returns after d, or with ctx's error.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,7 +52,7 @@ const dayRefresh = time.Second
 // maxPause bounds what is believed about the rest of the day: one call an hour finds out whether it is over.
 const maxPause = time.Hour
 
-// maxSpread bounds one wait for the day's pace; by then HubSpot may have said something new.
+// maxSpread bounds one wait for the day's pace: whoever would wait longer comes again, when HubSpot may have said something new.
 const maxSpread = time.Minute
 
 func newDay(cfg Config) *day {
@@ -121,22 +122,35 @@ func (d *day) used(c class, now time.Time) error {
 	return nil
 }
 
-// spread returns how long a fresh read has to wait so that the day's share lasts until midnight. A tenth of the time left
-// may be run ahead, so that the pace is felt only by a process that is busy for hours. Less urgent classes are bounded
-// by their caps instead, and writes by nothing.
-func (d *day) spread(c class, now time.Time) time.Duration {
+// spread returns how long a fresh read has to wait so that the day's share lasts until midnight, or that it is to come again
+// later. A tenth of the time left may be run ahead, so that the pace is felt only by a process that is busy for hours. Less
+// urgent classes are bounded by their caps instead, and writes by nothing.
+func (d *day) spread(c class, begun *atomic.Bool, now time.Time) (time.Duration, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if c != fresh || d.state.limit == 0 {
-		return 0
+		return 0, nil
 	}
 	left := float64(d.state.limit)*d.cfg.Share - float64(d.state.reads+d.reads)
 	rest := d.reset.Sub(now)
 	if left < 1 || rest <= 0 {
-		return 0
+		return 0, nil
 	}
-	d.sent = later(d.sent, now.Add(-rest/10)).Add(time.Duration(float64(rest) / left))
-	return min(max(0, d.sent.Sub(now)), maxSpread)
+	next := later(d.sent, now.Add(-rest/10)).Add(time.Duration(float64(rest) / left))
+	wait := max(0, next.Sub(now))
+	switch {
+	case begun != nil && begun.Load():
+		wait = 0
+	case wait > maxSpread:
+		return 0, &ExhaustedError{
+			Class: c.String(), Until: now.Add(min(wait, maxPause)),
+			Reason: fmt.Sprintf("%.0f calls are left of its share of the day, which are to last until midnight", left),
+		}
+	case begun != nil:
+		begun.Store(true)
+	}
+	d.sent = next
+	return wait, nil
 }
 
 // learn reads the daily headers; accounts of marketplace apps have none.

@@ -31,8 +31,9 @@
 // have used and when the day ends, is taken in by [Budget.Learn].
 //
 // The day's share of the reads is spread too: Backfill may bring the count to 85 % of it and Sweeps to 70 %, and fresh
-// reads that would use up the rest before midnight slow down rather than stop. All reads stop when HubSpot says that
-// little is left to all apps of the account.
+// reads that would use up the rest before midnight slow down rather than stop: each waits, or is told when to come again. Of
+// those that belong together ([Piece]) only the first does, or the pace would keep all of them from being of use. All reads
+// stop when HubSpot says that little is left to all apps of the account.
 //
 // When Postgres does not answer, Wait tries for about ten seconds and then fails: no call goes out uncounted.
 //
