@@ -35,6 +35,7 @@ const portal = 4711
 type account struct {
 	t       testing.TB
 	hub     *sandbox.Server
+	url     string
 	client  *hubapi.Client
 	db      *pgtest.DB
 	pool    *pgxpool.Pool
@@ -105,6 +106,7 @@ func newAccountOf(t testing.TB, cfg mirror.MapperConfig, hub sandbox.Config) *ac
 		a.hub.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
+	a.url = server.URL
 	a.db = pgtest.Migrated(t, migrations.Up)
 	a.roles()
 	a.pool = a.db.Pool(t)

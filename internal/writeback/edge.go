@@ -180,6 +180,9 @@ func (m *mission) sendLabels(ctx context.Context, list []*change) {
 	have, err := m.w.readEdges(ctx, list[0].pair, ends(list))
 	m.calls.Add(1)
 	if err != nil {
+		if ctx.Err() != nil {
+			return
+		}
 		for _, c := range list {
 			c.flaws = append(c.flaws, flawsOf(err, nil)...)
 		}
@@ -272,7 +275,7 @@ func (m *mission) pairs(ctx context.Context, list []*change, call pairCall, type
 		}
 		owners[i] = append(owners[i], c)
 	}
-	for at := 0; at < len(inputs) && !m.stop.Load(); at += hubapi.MaxAssociationArchives {
+	for at := 0; at < len(inputs) && !m.ended(ctx); at += hubapi.MaxAssociationArchives {
 		end := min(at+hubapi.MaxAssociationArchives, len(inputs))
 		m.sendPairs(ctx, inputs[at:end], owners[at:end], call)
 		for _, o := range owners[at:end] {
@@ -298,6 +301,8 @@ func (m *mission) sendPairs(ctx context.Context, in []hubapi.AssociationWrite, o
 	}
 	if err == nil {
 		m.heard(b.CorrelationID)
+	} else if ctx.Err() != nil && !isA[*hubapi.AmbiguousError](err) {
+		return // HubSpot has nothing of it
 	}
 	answered := time.Now() // associations have no version: a read that began earlier may have missed it
 	for i := range in {

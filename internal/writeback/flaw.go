@@ -29,6 +29,9 @@ func (f *flaw) text() string {
 	return f.message + " [correlation " + f.correlation + "]"
 }
 
+// open says that nobody has refused the row.
+func (f *flaw) open() bool { return f.code == CodeUnknown || f.code == codeCancelled }
+
 // flawsOf turns the refusal of a row into its reasons, one a property.
 func flawsOf(err error, def *definition) []*flaw {
 	api, _ := errors.AsType[*hubapi.APIError](err)
@@ -134,11 +137,12 @@ func columnOf(def *definition, property string) string {
 	return property
 }
 
-// failure is the error of a statement of which rows were not written.
-func (p *plan) failure(id int64) *Error {
+// failure is the error of a statement of which rows were not written. Where bad rows are skipped, it did not fail for those.
+func (p *plan) failure(id int64, skip bool) *Error {
 	e := &Error{ID: id}
 	var lines, kept []string
 	bad, taken, unsent := 0, 0, 0
+	led := false // e tells why the statement was not finished
 	for _, c := range p.changes {
 		switch {
 		case c.accepted():
@@ -151,7 +155,8 @@ func (p *plan) failure(id int64) *Error {
 		default:
 			bad++
 			for _, f := range c.flaws {
-				if e.Code == "" {
+				if cut := skip && f.open(); e.Code == "" || cut && !led {
+					led = cut
 					e.Code, e.Hint, e.Column, e.Schema, e.Table, e.Message = f.code, f.hint, f.column, c.schema(), c.table(), f.message
 				}
 				if len(lines) < maxLines {

@@ -131,8 +131,10 @@ func (m *mission) ending(status string) (*ending, error) {
 			o.ID, touched = c.moved, true
 		}
 		for _, f := range c.flaws {
-			touched = touched || f.gone // the row is there still
-			o.Error = append(o.Error, f.text())
+			touched = touched || f.gone  // the row is there still
+			if f.code != codeCancelled { // nobody has said anything of a row that was not sent
+				o.Error = append(o.Error, f.text())
+			}
 			if f.correlation != "" {
 				correlations[f.correlation] = true
 			}

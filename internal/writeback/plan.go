@@ -87,6 +87,11 @@ func (c *change) recordID() int64 {
 	return c.id
 }
 
+// unknown says that HubSpot may or may not have written the row, or be about to.
+func (c *change) unknown() bool {
+	return slices.ContainsFunc(c.flaws, func(f *flaw) bool { return f.code == CodeUnknown })
+}
+
 func (c *change) refuse(f *flaw) { c.flaws = append(c.flaws, f) }
 
 // move refuses a change of a record that was merged into another one meanwhile, which the row of neither can show. Both are

@@ -69,5 +69,8 @@ const (
 	CodeUnknown     = "HS004" // HubSpot may or may not have created the record
 )
 
-// codeUnique is Postgres's own for a value that another record has.
-const codeUnique = "23505"
+// Postgres's own for a value that another record has, and for a statement that was given up.
+const (
+	codeUnique    = "23505"
+	codeCancelled = "57014"
+)

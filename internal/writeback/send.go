@@ -80,7 +80,7 @@ func (m *mission) send(ctx context.Context) {
 			ready = append(ready, c)
 		}
 		m.count(ctx, idle)
-		if len(ready) == 0 || m.stop.Load() {
+		if len(ready) == 0 || m.ended(ctx) {
 			continue
 		}
 		if ready[0].pair != nil {
@@ -92,7 +92,7 @@ func (m *mission) send(ctx context.Context) {
 		g.SetLimit(parallel)
 		for batch := range slices.Chunk(ready, hubapi.MaxPage) {
 			g.Go(func() error {
-				if !m.stop.Load() {
+				if !m.ended(ctx) {
 					m.sendRecords(ctx, batch, 0)
 					m.note(batch)
 					m.count(ctx, batch)
@@ -103,6 +103,9 @@ func (m *mission) send(ctx context.Context) {
 		_ = g.Wait() // outcomes stand in the changes
 	}
 }
+
+// ended says that nothing more is to be sent: a row was refused, or the client has given up.
+func (m *mission) ended(ctx context.Context) bool { return m.stop.Load() || ctx.Err() != nil }
 
 // prepare resolves placeholders of records that the statement created.
 func (m *mission) prepare(c *change) bool {
@@ -183,8 +186,10 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 		m.sendRecords(ctx, batch[:half], attempt)
 		m.sendRecords(ctx, batch[half:], attempt)
 		return
-	case isA[*hubapi.AmbiguousError](err), ctx.Err() != nil:
+	case isA[*hubapi.AmbiguousError](err):
 		lost = batch
+	case ctx.Err() != nil: // and HubSpot has nothing of it
+		return
 	default:
 		if isA[*hubapi.ScopeError](err) {
 			m.w.deny(batch[0].table(), flawsOf(err, nil))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,7 +25,7 @@ func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
 		return Result{}, err
 	}
 	if p.flawed() && !r.SkipBadRows {
-		return Result{}, p.failure(0)
+		return Result{}, p.failure(0, false)
 	}
 	res := Result{}
 	if p.stamped {
@@ -42,8 +43,8 @@ func (w *Writer) Write(ctx context.Context, r Request) (Result, error) {
 		defer w.setActive(res.ID, false)
 		m.id = res.ID
 		m.send(ctx)
-		// A client that gave up after the last row was taken is told that all were.
-		if bad := p.flawed() || m.stop.Load() || ctx.Err() != nil && !p.complete(); bad && !r.SkipBadRows {
+		// A client that gave up after the last row was answered is told what all were.
+		if gaveUp := ctx.Err() != nil && !p.answered(); gaveUp || !r.SkipBadRows && (p.flawed() || m.stop.Load()) {
 			return Result{}, w.fail(ctx, res.ID, m)
 		}
 		if err := w.accepted(ctx, m); err != nil {
@@ -119,22 +120,18 @@ func (w *Writer) validated(ctx context.Context, r *Request) (*plan, string, erro
 
 // fail records a mission that ended with refusals and returns the client's error.
 func (w *Writer) fail(ctx context.Context, id int64, m *mission) error {
-	if ctx.Err() != nil && !m.p.flawed() {
+	if ctx.Err() != nil && (m.skip || !m.p.flawed()) {
 		for _, c := range m.p.changes {
-			if !c.done {
-				c.refuse(&flaw{code: "57014", message: "the statement was cancelled before the row was sent"})
+			if !c.done && len(c.flaws) == 0 {
+				c.refuse(&flaw{code: codeCancelled, message: "the statement was cancelled before the row was sent"})
 			}
 		}
 	}
-	failure := m.p.failure(id)
+	failure := m.p.failure(id, m.skip)
 	failure.Behind = m.p.behind()
 	status := statusRefused
-	for _, c := range m.p.changes {
-		for _, f := range c.flaws {
-			if f.code == CodeUnknown {
-				status = statusAmbiguous
-			}
-		}
+	if slices.ContainsFunc(m.p.changes, (*change).unknown) {
+		status = statusAmbiguous
 	}
 	if err := w.finish(ctx, id, m, status); err != nil {
 		w.logger.Error("record outcome of write", "write", id, "error", err)
@@ -155,10 +152,10 @@ func (p *plan) flawed() bool {
 	return false
 }
 
-// complete says whether every row has been accepted.
-func (p *plan) complete() bool {
+// answered says whether of every row it is known what became of it.
+func (p *plan) answered() bool {
 	for _, c := range p.changes {
-		if !c.accepted() {
+		if !c.accepted() && (len(c.flaws) == 0 || c.unknown()) {
 			return false
 		}
 	}
