@@ -41,7 +41,8 @@
 // HubSpot may carry out a request whose connection has ended. So reading that shows no effect proves nothing yet: nobody is
 // told that a row was not taken, and a write of which an answer is missing is looked up at once and again after
 // [Config.Landing], counted from the end of its last call or from when it was found orphaned. Until then it is open with
-// status ambiguous; afterwards its outcome names what has landed. What lands later still is found by the polls alone.
+// status ambiguous; afterwards its outcome names what has landed. What lands later still is found by the polls alone. The same goes for
+// a write of which such a row was skipped as bad: its other rows end with the client's transaction, the write after that time.
 //
 // # Order
 //

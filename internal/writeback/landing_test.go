@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -198,4 +199,69 @@ func TestAnAcceptanceIsRecordedBeforeItIsReadBack(t *testing.T) {
 	answer()
 	a.must(<-done)
 	a.agree("contacts", "email")
+}
+
+// TestASkippedRowThatLandsLaterIsFound holds that a row which was skipped because nobody knew whether HubSpot has it keeps its
+// write open beyond the end of the transaction, either way, until what has landed meanwhile is found.
+func TestASkippedRowThatLandsLaterIsFound(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"commit", "rollback", "crash"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			a := newAccount(t)
+			a.patient()
+			id := a.contact("one@example.com")
+			s := a.session()
+			s.skip = true
+			s.do("update hubspot.contacts set lastname = 'Warm'")
+			var late []func()
+			hold := func(r *http.Request) {
+				if !strings.HasSuffix(r.URL.Path, "/contacts/batch/create") {
+					return
+				}
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					return
+				}
+				again := r.Clone(context.WithoutCancel(r.Context()))
+				late = append(late, func() {
+					again.Body = io.NopCloser(bytes.NewReader(body))
+					a.hub.ServeHTTP(httptest.NewRecorder(), again)
+				})
+				panic(http.ErrAbortHandler)
+			}
+			a.arrives.Store(&hold)
+			s.exec("begin")
+			s.do(`with made as (insert into hubspot.contacts (email) values ('late@example.com'))
+update hubspot.contacts set firstname = 'Kept' where id = $1`, id)
+			if len(s.notes) != 1 || s.notes[0].Code != writeback.CodeUnknown {
+				t.Fatalf("notices: %+v", s.notes)
+			}
+			switch end {
+			case "crash":
+				s.exec("commit")
+			default:
+				s.exec(end)
+				s.ended(end == "commit")
+			}
+			stop := a.runWriter()
+			defer stop()
+			const last = `
+select status || ' ' || (settled_at is null) || ' ' || (select bool_and((o ->> 'done')::boolean) from jsonb_array_elements(outcome) o)
+from hubpg.writes
+order by id desc
+limit 1`
+			a.eventually("the write waits for what may land", func() bool { return a.text(last) == "ambiguous true false" })
+			time.Sleep(100 * time.Millisecond) // several looks for open writes
+			if got := a.text(last); got != "ambiguous true false" {
+				t.Errorf("while HubSpot may have it, it is %q", got)
+			}
+			for _, land := range late {
+				land()
+			}
+			a.pass()
+			a.eventually("the write is resolved", func() bool { return a.text(last) == "repaired false true" })
+			a.agree("contacts", "email", "firstname")
+		})
+	}
 }

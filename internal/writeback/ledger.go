@@ -52,6 +52,7 @@ type outcome struct {
 	Exists int64    `json:"exists,omitempty"` // the record that has a value already which was to be this one's alone
 	Read   string   `json:"read,omitempty"`   // the table has this version of ID or Exists or a newer one, if the client committed
 	Error  []string `json:"error,omitempty"`
+	Open   bool     `json:"open,omitempty"` // HubSpot may have taken the row all the same, or may yet
 }
 
 // begin records a write before its first call, unless the catalog is not any more what the plan was made by.
@@ -118,7 +119,7 @@ func (m *mission) ending(status string) (*ending, error) {
 	correlations := m.answered()
 	touched, failed, now := false, "", time.Now()
 	for _, c := range m.p.changes {
-		o := outcome{Done: c.accepted(), ID: c.record.ID}
+		o := outcome{Done: c.accepted(), ID: c.record.ID, Open: c.unknown()}
 		if c.accepted() && !c.idle() {
 			touched = true
 			o.Read = stamp(c.readAt)

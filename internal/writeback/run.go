@@ -122,7 +122,8 @@ for update skip locked`, id).Scan(&status, &end, &idle)
 		if err != nil {
 			return err
 		}
-		if waits {
+		stays := waits || running && s.open
+		if stays {
 			next = statusAmbiguous
 		}
 		outcome, err := s.outcome()
@@ -136,7 +137,7 @@ set status = $2,
     touched_at = case when status = $2 then touched_at else now() end,
     settled_at = case when not $3 then now() end,
     outcome = coalesce($4, outcome)
-where id = $1`, id, next, waits, outcome)
+where id = $1`, id, next, stays, outcome)
 		return err
 	})
 }

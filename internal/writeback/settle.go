@@ -48,7 +48,17 @@ func (w *Writer) settle(ctx context.Context, id int64, committed bool) error {
 	if err != nil {
 		return err
 	}
+	if s.open {
+		return w.leave(ctx, id)
+	}
 	return w.close(ctx, id, status)
+}
+
+// leave keeps a write open of which bad rows were skipped and some may land yet: [Writer.Run] looks after those.
+func (w *Writer) leave(ctx context.Context, id int64) error {
+	_, err := w.pool.Exec(ctx, "update hubpg.writes set status = $2 where id = $1 and settled_at is null", id, statusAmbiguous)
+	w.kick()
+	return err
 }
 
 func (w *Writer) close(ctx context.Context, id int64, status string) error {
@@ -69,6 +79,7 @@ type scope struct {
 	lookups map[string][]sought
 
 	status   string
+	open     bool      // HubSpot may take rows yet
 	at       time.Time // of the intent
 	outcomes []outcome // as long as the intent, where found
 	found    bool      // a lookup has added to outcomes
@@ -126,6 +137,7 @@ func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 	s := &scope{
 		records: map[string]map[int64]string{}, deleted: map[string][]deletion{}, merged: map[string][]int64{}, edges: map[string][]int64{}, lookups: map[string][]sought{},
 	}
+	s.open = slices.ContainsFunc(outcomes, func(o outcome) bool { return o.Open })
 	created := map[int64]int64{} // by placeholder
 	tables := map[string]bool{}
 	for i, in := range intents {
@@ -171,7 +183,7 @@ func newScope(intents []intent, outcomes []outcome) (*scope, error) {
 				s.deleted[in.Table] = append(s.deleted[in.Table], deletion{id, read})
 				delete(s.records[in.Table], id)
 			}
-		case in.Op == opInsert && in.Unique != nil && o.Exists == 0 && (outcomes == nil || o.Error != nil):
+		case in.Op == opInsert && in.Unique != nil && o.Exists == 0 && (outcomes == nil || o.Open || o.Error != nil && !s.open):
 			s.lookups[in.Table] = append(s.lookups[in.Table], sought{*in.Unique, i})
 		}
 	}
