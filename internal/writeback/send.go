@@ -367,7 +367,7 @@ func (c *change) made(r *hubapi.Record, since time.Time) bool {
 	for _, col := range c.def.unique {
 		sent := c.properties[col.Property]
 		slot, ok := c.def.whole.Slot(col.Property)
-		if ok && sent != "" && len(r.Values[slot]) > 0 && !col.same(sent, r.Values[slot]) {
+		if ok && sent != "" && len(r.Values[slot]) > 0 && !col.akin(sent, r.Values[slot]) {
 			return false
 		}
 	}
@@ -384,11 +384,16 @@ func (c *change) unique() (property, value string) {
 	return "", ""
 }
 
-// matches tells whether the record has all that was sent.
+// matches tells whether the record has all that was sent. Of an update letters count: what it changed may be their case alone, and it is
+// no harm to send it twice.
 func (c *change) matches(r *hubapi.Record) bool {
+	holds := (*column).akin
+	if c.op == opUpdate {
+		holds = (*column).same
+	}
 	for _, col := range c.sent {
 		slot, ok := c.def.whole.Slot(col.Property)
-		if !ok || !col.same(c.properties[col.Property], r.Values[slot]) {
+		if !ok || !holds(col, c.properties[col.Property], r.Values[slot]) {
 			return false
 		}
 	}

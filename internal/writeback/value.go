@@ -1,8 +1,10 @@
 package writeback
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"regexp"
 	"slices"
 	"strings"
@@ -115,12 +117,40 @@ func (c *column) allowed() string {
 	return strings.Join(c.options, ", ")
 }
 
-// same tells whether HubSpot's value is what was sent.
+// same tells whether HubSpot's value is what was sent, whatever form HubSpot gives to values of its kind.
 func (c *column) same(sent string, stored []byte) bool {
 	if string(stored) == sent {
 		return true
 	}
-	a, okA := c.Kind.AppendText(nil, []byte(sent))
-	b, okB := c.Kind.AppendText(nil, stored)
-	return okA && okB && strings.EqualFold(strings.TrimSpace(string(a)), strings.TrimSpace(string(b)))
+	a, okA := c.Kind.AppendJSON(nil, []byte(sent))
+	b, okB := c.Kind.AppendJSON(nil, stored)
+	switch {
+	case !okA || !okB:
+		return false
+	case c.Kind == catalog.Numeric:
+		x, okX := new(big.Rat).SetString(string(a))
+		y, okY := new(big.Rat).SetString(string(b))
+		return okX && okY && x.Cmp(y) == 0
+	case c.Kind == catalog.TextArray:
+		return slices.Equal(items(sent), items(string(stored)))
+	case c.email:
+		return strings.EqualFold(sent, string(stored))
+	}
+	return bytes.Equal(a, b)
+}
+
+// akin is same, and for text the same but for letter case and the space around it: HubSpot may have changed those in a record that
+// nobody else can have made.
+func (c *column) akin(sent string, stored []byte) bool {
+	return c.same(sent, stored) || c.Kind == catalog.Text && strings.EqualFold(strings.TrimSpace(sent), strings.TrimSpace(string(stored)))
+}
+
+// items are the values of a list, in an order of their own.
+func items(list string) []string {
+	all := strings.Split(list, ";")
+	for i := range all {
+		all[i] = strings.TrimSpace(all[i])
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(item string) bool { return item == "" })
 }
