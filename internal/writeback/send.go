@@ -10,11 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"hubpg/hubapi"
-	"hubpg/internal/catalog"
 )
 
 // skew bounds the difference between HubSpot's clock and this one.
@@ -93,7 +91,7 @@ func (m *mission) send(ctx context.Context) {
 		for batch := range slices.Chunk(ready, hubapi.MaxPage) {
 			g.Go(func() error {
 				if !m.ended(ctx) {
-					m.sendRecords(ctx, batch, 0)
+					m.sendRecords(ctx, batch, time.Now(), 0)
 					m.note(batch)
 					m.count(ctx, batch)
 				}
@@ -148,16 +146,13 @@ func (m *mission) note(batch []*change) {
 	}
 }
 
-// sendRecords sends at most a page of changes of one table and kind. A batch that HubSpot refuses as a whole is halved
-// until the bad rows are alone.
-func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int) {
-	if attempt > 1 {
-		return
-	}
-	began := time.Now()
+// sendRecords sends at most a page of changes of one table and kind, for the first time at began. A batch that HubSpot refuses as a
+// whole is halved until the bad rows are alone.
+func (m *mission) sendRecords(ctx context.Context, batch []*change, began time.Time, attempt int) {
 	results, err := m.call(ctx, batch)
 	answered := time.Now()
 	var lost []*change
+	conflicts := map[*change]error{} // of creations that may have met what the first attempt has made
 	switch {
 	case err == nil:
 		m.heard(results.CorrelationID)
@@ -173,8 +168,10 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 				if c.op == opDelete {
 					c.readAt = answered // a read that began since it was sent may have found the record alive
 				}
-			case isA[*hubapi.AmbiguousError](r.Err), attempt > 0 && c.op == opInsert && isA[*hubapi.ConflictError](r.Err):
+			case isA[*hubapi.AmbiguousError](r.Err):
 				lost = append(lost, c)
+			case attempt > 0 && c.op == opInsert && isA[*hubapi.ConflictError](r.Err):
+				lost, conflicts[c] = append(lost, c), r.Err
 			default:
 				c.flaws = append(c.flaws, flawsOf(r.Err, c.def)...)
 			}
@@ -183,8 +180,8 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 		m.meet(ctx, batch)
 	case isA[*hubapi.SplitError](err) && len(batch) > 1:
 		half := len(batch) / 2
-		m.sendRecords(ctx, batch[:half], attempt)
-		m.sendRecords(ctx, batch[half:], attempt)
+		m.sendRecords(ctx, batch[:half], began, attempt)
+		m.sendRecords(ctx, batch[half:], began, attempt)
 		return
 	case isA[*hubapi.AmbiguousError](err):
 		lost = batch
@@ -202,19 +199,20 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, attempt int)
 		return
 	}
 	again := m.find(ctx, lost, began, err)
-	if len(again) == 0 {
+	if len(again) > 0 && attempt == 0 && ctx.Err() == nil {
+		m.sendRecords(ctx, again, began, 1)
 		return
 	}
-	if attempt > 0 || ctx.Err() != nil {
-		for _, c := range again {
-			c.refuse(&flaw{
-				code: CodeUnknown, message: "HubSpot's answers were lost; reading shows no effect, but HubSpot may still be about to write the row",
-				hint: "hubpg looks again; wait for settled_at in hubpg.writes before repeating the statement",
-			})
+	for _, c := range again {
+		if refusal := conflicts[c]; refusal != nil {
+			c.flaws = append(c.flaws, flawsOf(refusal, c.def)...)
+			continue
 		}
-		return
+		c.refuse(&flaw{
+			code: CodeUnknown, message: "HubSpot's answers were lost; reading shows no effect, but HubSpot may still be about to write the row",
+			hint: "hubpg looks again; wait for settled_at in hubpg.writes before repeating the statement",
+		})
 	}
-	m.sendRecords(ctx, again, attempt+1)
 }
 
 func (m *mission) call(ctx context.Context, batch []*change) (*hubapi.WriteBatch, error) {
@@ -240,122 +238,6 @@ func (m *mission) call(ctx context.Context, batch []*change) (*hubapi.WriteBatch
 		ids[i] = c.id
 	}
 	return m.w.client.BatchArchive(ctx, path, ids)
-}
-
-// find looks in HubSpot for what became of changes whose answer was lost. It settles those that it finds done, gives
-// those that cannot be known their flaw, and returns those that did not happen. The client may have gone meanwhile:
-// the look is taken all the same, so that hubpg.writes tells the truth.
-func (m *mission) find(ctx context.Context, lost []*change, began time.Time, cause error) (again []*change) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
-	defer cancel()
-	if lost[0].op == opInsert {
-		return m.findCreated(ctx, lost, began, cause)
-	}
-	def := lost[0].def
-	ids := make([]int64, len(lost))
-	for i, c := range lost {
-		ids[i] = c.id
-	}
-	m.calls.Add(1)
-	found, err := m.w.client.BatchRead(ctx, def.table.Path, ids, def.whole)
-	if err != nil {
-		for _, c := range lost {
-			c.refuse(unknown(cause, err))
-		}
-		return nil
-	}
-	records := make(map[int64]hubapi.Record, len(found.Records))
-	for _, r := range found.Records {
-		records[r.ID] = r
-	}
-	for _, c := range lost {
-		r, here := records[c.id]
-		to := found.Moved[c.id]
-		survivor, merged := records[to]
-		switch {
-		case merged:
-			c.move(to, c.op == opUpdate && c.matches(&survivor))
-		case c.op == opDelete && slices.Contains(found.Missing, c.id):
-			c.done, c.readAt = true, found.ReadAt
-			c.record = hubapi.Record{ID: c.id, Archived: true}
-		case c.op == opUpdate && here && c.matches(&r):
-			c.done, c.record, c.whole, c.readAt = true, r, true, found.ReadAt
-		case here:
-			again = append(again, c)
-		default:
-			c.refuse(&flaw{code: CodeGone, gone: true, message: "the record is not in HubSpot any more"})
-		}
-	}
-	return again
-}
-
-// findCreated looks for new records by their unique property: one made since the call began, that has all that was sent
-// and that the table does not know, is the statement's own.
-func (m *mission) findCreated(ctx context.Context, lost []*change, began time.Time, cause error) (again []*change) {
-	for _, c := range lost {
-		property, key := c.unique()
-		if key == "" {
-			c.refuse(unknown(cause, nil))
-			continue
-		}
-		m.calls.Add(1)
-		found, err := m.w.client.GetObject(ctx, c.def.table.Path, key, hubapi.GetOptions{
-			IDProperty: property, Projection: hubapi.NewProjection(nil),
-		})
-		switch {
-		case isA[*hubapi.NotFoundError](err):
-			again = append(again, c)
-		case err != nil:
-			c.refuse(unknown(cause, err))
-		case found.Record.CreatedAt.Before(began.Add(-skew)):
-			c.refuse(taken(c, property, found.Record.ID))
-		default:
-			m.calls.Add(1)
-			read, err := m.w.client.BatchRead(ctx, c.def.table.Path, []int64{found.Record.ID}, c.def.whole)
-			if err != nil || len(read.Records) != 1 {
-				c.refuse(unknown(cause, err))
-				continue
-			}
-			stored, err := m.w.stored(ctx, c.def.table, found.Record.ID)
-			if err != nil {
-				c.refuse(unknown(cause, err))
-				continue
-			}
-			if stored || !c.matches(&read.Records[0]) {
-				c.refuse(taken(c, property, found.Record.ID))
-				continue
-			}
-			c.done, c.record, c.whole, c.readAt = true, read.Records[0], true, read.ReadAt
-		}
-	}
-	return again
-}
-
-// stored tells whether a record is in the table. While a write is under way no applier stores any, so a record that is
-// there is not the write's own.
-func (w *Writer) stored(ctx context.Context, t *catalog.Table, id int64) (is bool, err error) {
-	err = w.reserve.with(ctx, func(conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, "select exists (select from "+pgx.Identifier{t.Schema, t.Name}.Sanitize()+" where id = $1)", id).Scan(&is)
-	})
-	return is, err
-}
-
-func taken(c *change, property string, id int64) *flaw {
-	return &flaw{
-		code: codeUnique, column: columnOf(c.def, property), message: fmt.Sprintf("record %d has this %s already", id, property),
-		hint: "update it, or use ON CONFLICT", existing: id,
-	}
-}
-
-func unknown(cause, err error) *flaw {
-	message := "HubSpot's answer was lost and it is not known whether the row was written"
-	if cause != nil {
-		message += ": " + cause.Error()
-	}
-	if err != nil {
-		message += "; reading: " + err.Error()
-	}
-	return &flaw{code: CodeUnknown, message: message, hint: "look in HubSpot whether the record is there before repeating the statement"}
 }
 
 // made tells whether a record that HubSpot's answer gives to a creation can be what it has made since then: not an older

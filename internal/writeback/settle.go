@@ -329,19 +329,8 @@ func (w *Writer) repair(ctx context.Context, s *scope) error {
 		if t == nil {
 			continue
 		}
-		for _, l := range list {
-			found, err := w.client.GetObject(ctx, t.Path, l.Value, hubapi.GetOptions{IDProperty: l.Property, Projection: hubapi.NewProjection(nil)})
-			if isA[*hubapi.NotFoundError](err) {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("look up %s by %s: %w", table, l.Property, err)
-			}
-			s.add(table, found.Record.ID)
-			if !found.Record.CreatedAt.Before(s.at.Add(-skew)) {
-				o := &s.outcomes[l.place]
-				o.ID, o.Done, s.found = found.Record.ID, true, true
-			}
+		if err := w.seek(ctx, t, list, s); err != nil {
+			return err
 		}
 	}
 	for table, versions := range s.records {
@@ -352,6 +341,40 @@ func (w *Writer) repair(ctx context.Context, s *scope) error {
 	for table, from := range s.edges {
 		if err := w.refreshEdges(ctx, table, from); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// seek looks for records that may have been created.
+func (w *Writer) seek(ctx context.Context, t *catalog.Table, list []sought, s *scope) error {
+	places := map[string]map[string][]int{} // of intents, by property and value
+	for _, l := range list {
+		if places[l.Property] == nil {
+			places[l.Property] = map[string][]int{}
+		}
+		value := asCompared(l.Value)
+		places[l.Property][value] = append(places[l.Property][value], l.place)
+	}
+	for property, byValue := range places {
+		for values := range slices.Chunk(slices.Sorted(maps.Keys(byValue)), hubapi.MaxPage) {
+			found, err := w.client.BatchReadBy(ctx, t.Path, property, values, hubapi.NewProjection(nil))
+			if isA[*hubapi.NotFoundError](err) {
+				continue // there is none of them
+			}
+			if err != nil {
+				return fmt.Errorf("look up %s by %s: %w", t.Name, property, err)
+			}
+			for value, r := range found.Records {
+				s.add(t.Name, r.ID)
+				if r.CreatedAt.Before(s.at.Add(-skew)) {
+					continue
+				}
+				for _, place := range byValue[value] {
+					o := &s.outcomes[place]
+					o.ID, o.Done, s.found = r.ID, true, true
+				}
+			}
 		}
 	}
 	return nil
