@@ -58,3 +58,14 @@ func (c *Client) Ahead() time.Duration {
 	defer c.hands.mu.Unlock()
 	return c.hands.now()
 }
+
+// AheadAtMost is by how much this machine's clock is ahead of HubSpot's at most, as far as answers tell: what HubSpot has changed
+// from now on has no earlier time than now less that.
+func (c *Client) AheadAtMost() time.Duration {
+	c.hands.mu.Lock()
+	defer c.hands.mu.Unlock()
+	if c.hands.samples == 0 {
+		return 0
+	}
+	return max(c.hands.least, 0)
+}

@@ -51,7 +51,8 @@ type account struct {
 type bend struct {
 	path  string
 	with  func(body map[string]any)
-	calls atomic.Int64 // so many, then no more
+	calls atomic.Int64  // so many, then no more
+	late  time.Duration // HubSpot's clock is behind by that
 }
 
 // bend has the next calls of a path answered otherwise than HubSpot does.
@@ -76,6 +77,7 @@ func (b *bend) serve(hub http.Handler, w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), said.Header())
 	w.Header().Del("Content-Length")
+	w.Header().Set("Date", time.Now().Add(-b.late).UTC().Format(http.TimeFormat))
 	w.WriteHeader(said.Code)
 	_, _ = w.Write(said.Body.Bytes()) // a client that has gone reads nothing
 }

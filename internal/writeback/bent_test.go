@@ -8,7 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"hubpg/hubapi"
 	"hubpg/internal/sandbox"
 	"hubpg/internal/writeback"
 )
@@ -258,5 +260,46 @@ func TestRefusedValuesCostTheirRefusalsOnly(t *testing.T) {
 	after := a.hub.Stats().ByFamily
 	if writes, read := after["write"]-before["write"], after["properties"]-before["properties"]; writes != times || read > 2 {
 		t.Errorf("%d calls that write, %d definitions read: %v, %v", writes, read, before, after)
+	}
+}
+
+// TestAClockThatIsAheadOfHubSpots holds that a new record is known as such on a machine whose clock is a minute ahead, from the first
+// statement on, with a unique property and without, and where the answer was lost.
+func TestAClockThatIsAheadOfHubSpots(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	b := &bend{late: time.Minute, with: func(body map[string]any) { setBack(body, time.Minute) }}
+	b.calls.Store(1000)
+	a.bends.Store(b)
+	var err error
+	a.client, err = hubapi.New(a.url, hubapi.StaticToken(sandbox.DefaultToken)) // which has heard no other clock
+	a.must(err)
+	a.writer = a.newWriter()
+	s := a.session()
+	s.do("insert into hubspot.deals (dealname, dealstage, pipeline) values ('deal', 'appointmentscheduled', 'default')")
+	s.do("insert into hubspot.contacts (email) values ('one@example.com')")
+	a.hub.InjectFault(sandbox.Fault{Method: "POST", Path: "batch/create", Kind: sandbox.FaultDropAfter, Count: 1})
+	s.do("insert into hubspot.contacts (email) values ('two@example.com')")
+	a.agree("deals", "dealname")
+	a.agree("contacts", "email")
+}
+
+// setBack makes all times in an answer earlier.
+func setBack(v any, by time.Duration) {
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			setBack(item, by)
+		}
+	case map[string]any:
+		for k, item := range v {
+			if text, ok := item.(string); ok {
+				if at, err := time.Parse(time.RFC3339, text); err == nil {
+					v[k] = at.Add(-by).Format("2006-01-02T15:04:05.000Z")
+				}
+				continue
+			}
+			setBack(item, by)
+		}
 	}
 }

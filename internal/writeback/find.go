@@ -91,7 +91,7 @@ func (m *mission) findCreated(ctx context.Context, lost []*change, began time.Ti
 			c.refuse(unknown(cause, l.err))
 		case !here:
 			again = append(again, c)
-		case r.CreatedAt.Before(began.Add(-skew)), l.stored[r.ID], !c.matches(&r):
+		case m.w.predates(&r, began), l.stored[r.ID], !c.matches(&r):
 			c.refuse(taken(c, property, r.ID))
 		default:
 			c.done, c.record, c.whole, c.readAt = true, r, true, l.readAt

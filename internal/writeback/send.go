@@ -15,8 +15,13 @@ import (
 	"hubpg/hubapi"
 )
 
-// skew bounds the difference between HubSpot's clock and this one.
+// skew bounds how far HubSpot's clock is behind this one, beyond what its answers tell of that.
 const skew = 10 * time.Second
+
+// predates tells whether a record was there before an instant of this machine's clock.
+func (w *Writer) predates(r *hubapi.Record, at time.Time) bool {
+	return !r.CreatedAt.IsZero() && r.CreatedAt.Before(at.Add(-skew-w.client.AheadAtMost()))
+}
 
 // mission is the sending of one plan.
 type mission struct {
@@ -161,7 +166,7 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, began time.T
 			switch {
 			case r.Err == nil && c.op == opUpdate && r.Record.ID != c.id:
 				c.move(r.Record.ID, true)
-			case r.Err == nil && c.op == opInsert && !c.made(&r.Record, began):
+			case r.Err == nil && c.op == opInsert && !m.made(c, &r.Record, began):
 				lost = append(lost, c)
 			case r.Err == nil:
 				c.done, c.record, c.readAt = true, r.Record, results.SentAt
@@ -242,8 +247,8 @@ func (m *mission) call(ctx context.Context, batch []*change) (*hubapi.WriteBatch
 
 // made tells whether a record that HubSpot's answer gives to a creation can be what it has made since then: not an older
 // one, nor one with another unique value.
-func (c *change) made(r *hubapi.Record, since time.Time) bool {
-	if !r.CreatedAt.IsZero() && r.CreatedAt.Before(since.Add(-skew)) {
+func (m *mission) made(c *change, r *hubapi.Record, since time.Time) bool {
+	if m.w.predates(r, since) {
 		return false
 	}
 	for _, col := range c.def.unique {

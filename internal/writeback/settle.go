@@ -367,7 +367,7 @@ func (w *Writer) seek(ctx context.Context, t *catalog.Table, list []sought, s *s
 			}
 			for value, r := range found.Records {
 				s.add(t.Name, r.ID)
-				if r.CreatedAt.Before(s.at.Add(-skew)) {
+				if w.predates(&r, s.at) {
 					continue
 				}
 				for _, place := range byValue[value] {
