@@ -303,3 +303,27 @@ func setBack(v any, by time.Duration) {
 		}
 	}
 }
+
+// TestAReadThatIsOlderThanTheWriteIsNotTaken holds that the reading behind a write, should it come from a replica that has yet to hear of
+// it, does not show the client the row of before.
+func TestAReadThatIsOlderThanTheWriteIsNotTaken(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	id := a.contact("one@example.com")
+	s := a.session()
+	s.do("update hubspot.contacts set lastname = 'Warm'")
+	a.bend("/contacts/batch/read", 1, func(body map[string]any) {
+		setBack(results(body), time.Second)
+		for _, r := range results(body) {
+			if record, ok := r.(map[string]any); ok {
+				if properties, ok := record["properties"].(map[string]any); ok {
+					properties["firstname"] = "Ada"
+				}
+			}
+		}
+	})
+	if res := s.do("update hubspot.contacts set firstname = 'New' where id = $1 returning firstname", id); res.String() != "New" {
+		t.Errorf("returned %s", res)
+	}
+	a.agree("contacts", "email", "firstname", "lastname")
+}

@@ -330,6 +330,9 @@ func (m *mission) readBack(ctx context.Context, unread map[*definition][]*change
 				}
 				for _, r := range found.Records {
 					for _, c := range byID[r.ID] {
+						if r.UpdatedAt.Before(c.record.UpdatedAt) && !c.matches(&r) {
+							continue // it is from before the write
+						}
 						c.record, c.whole, c.readAt = r, true, found.ReadAt
 					}
 				}
