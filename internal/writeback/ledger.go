@@ -187,8 +187,11 @@ func encode(v any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return strings.ReplaceAll(string(text), `\u0000`, ""), nil
+	return withoutNUL.Replace(string(text)), nil
 }
+
+// withoutNUL leaves a backslash that is part of the text, and what comes behind it, alone.
+var withoutNUL = strings.NewReplacer(`\\`, `\\`, `\u0000`, "")
 
 // clean makes text that Postgres can store.
 func clean(text string) string {
