@@ -339,8 +339,8 @@ func (a *account) newest() int64 {
 	return newest
 }
 
-// page reads one record as a poll would; store stores it later.
-func (a *account) page(table string, id int64) *mirror.Batch {
+// page reads records as a poll would; store stores them later.
+func (a *account) page(table string, ids ...int64) *mirror.Batch {
 	a.t.Helper()
 	t := a.tables[table]
 	b := &mirror.Batch{Table: t, Columns: t.Readable(), Source: changes.Follow}
@@ -348,7 +348,7 @@ func (a *account) page(table string, id int64) *mirror.Batch {
 	for i, c := range b.Columns {
 		names[i] = c.Property
 	}
-	page, err := a.client.BatchRead(a.t.Context(), t.Path, []int64{id}, hubapi.NewProjection(names))
+	page, err := a.client.BatchRead(a.t.Context(), t.Path, ids, hubapi.NewProjection(names))
 	a.must(err)
 	b.ReadAt = page.ReadAt
 	for _, r := range page.Records {

@@ -73,10 +73,15 @@ func (p *plan) answers() (json.RawMessage, error) {
 }
 
 // fill gives the answer the record that HubSpot has, as from last saw it. A record that was not read whole has only the
-// properties that HubSpot mentioned or that were sent.
+// properties that HubSpot mentioned or that were sent. Its version is the last before HubSpot's, so that the next poll, which passes by
+// what is stored in that, reads the others.
 func (c *change) fill(a *answer, from *change) {
+	version := from.record.UpdatedAt
+	if !from.whole && !version.IsZero() {
+		version = version.Add(-time.Microsecond)
+	}
 	a.Row = map[string]json.RawMessage{
-		catalog.UpdatedAt: instant(from.record.UpdatedAt),
+		catalog.UpdatedAt: instant(version),
 		catalog.ReadAt:    instant(from.readAt),
 	}
 	if c.op == opInsert {
