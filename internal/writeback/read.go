@@ -118,7 +118,7 @@ func (w *Writer) refresh(ctx context.Context, t *catalog.Table, ids []int64) err
 		for old := range found.Moved {
 			merged = append(merged, old)
 		}
-		if err := mirror.Store(ctx, w.pool, func(tx pgx.Tx) error {
+		if err := w.store(ctx, func(tx pgx.Tx) error {
 			if _, err := w.applier.Delete(ctx, tx, t, found.Missing, found.ReadAt, changes.Delete, changes.Write); err != nil {
 				return err
 			}
@@ -135,6 +135,18 @@ func (w *Writer) refresh(ctx context.Context, t *catalog.Table, ids []int64) err
 		}
 	}
 	return nil
+}
+
+// store runs f in a transaction of its own, as [mirror.Store] does. It may wait, through an applier, for a client's write, which asks
+// for quota by a connection of the same pool: so not all of those may wait here.
+func (w *Writer) store(ctx context.Context, f func(pgx.Tx) error) error {
+	select {
+	case w.storing <- struct{}{}:
+		defer func() { <-w.storing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return mirror.Store(ctx, w.pool, f)
 }
 
 // refreshEdges makes the associations of records what HubSpot says now.
@@ -161,7 +173,7 @@ func (w *Writer) refreshEdges(ctx context.Context, table string, from []int64) e
 		}
 	}
 	var doubted []int64
-	if err := mirror.Store(ctx, w.pool, func(tx pgx.Tx) error {
+	if err := w.store(ctx, func(tx pgx.Tx) error {
 		res, err := w.applier.Associate(ctx, tx, b)
 		doubted = res.Doubted
 		return err

@@ -265,7 +265,7 @@ func (w *Writer) sever(ctx context.Context, t *catalog.Table, list []deletion) e
 			read = d.read
 		}
 	}
-	err := mirror.Store(ctx, w.pool, func(tx pgx.Tx) error {
+	err := w.store(ctx, func(tx pgx.Tx) error {
 		_, err := w.applier.Delete(ctx, tx, t, ids, read, changes.Delete, changes.Write)
 		return err
 	})
@@ -392,7 +392,7 @@ func (w *Writer) publish(ctx context.Context, tables []string) error {
 	if len(cat.Tables) == 0 {
 		return nil
 	}
-	return mirror.Store(ctx, w.pool, func(tx pgx.Tx) error {
+	return w.store(ctx, func(tx pgx.Tx) error {
 		_, err := w.applier.Publish(ctx, tx, cat.Tables[0].Schema, tables...)
 		return err
 	})

@@ -47,6 +47,7 @@ type Writer struct {
 	client  *hubapi.Client
 	portal  int64
 	applier *mirror.Applier
+	storing chan struct{} // capacity for how many transactions may wait for tables at once
 	logger  *slog.Logger
 	every   time.Duration
 	landing time.Duration
@@ -73,6 +74,7 @@ func New(c Config) (*Writer, error) {
 	w := &Writer{
 		pool: c.Pool, reserve: newReserve(c.Pool), client: c.Client.As(hubapi.Writes), portal: c.PortalID,
 		applier: mirror.NewApplier(mirror.Config{PortalID: c.PortalID, Notify: c.Notify}),
+		storing: make(chan struct{}, max(1, c.Pool.Config().MaxConns/2)),
 		logger:  c.Logger, every: c.Every, landing: c.Landing, keep: c.Keep,
 		wake: make(chan struct{}, 1),
 		defs: map[string]*definition{}, edges: map[string]*edgeTypes{}, active: map[int64]bool{}, looked: map[int64]bool{}, denied: map[string]denial{},
