@@ -124,7 +124,7 @@ func (w *Writer) planEdge(ctx context.Context, c *change) error {
 		})
 		return nil
 	}
-	c.a, c.b = a, b
+	c.a, c.b, c.shown = a, b, now
 	if c.op == opUpdate && now.typeID == c.was.typeID && now.label != c.was.label {
 		now.typeID, now.category = 0, "" // the label was changed: it says which type is meant
 	}
@@ -147,6 +147,48 @@ func (w *Writer) planEdge(ctx context.Context, c *change) error {
 		hint: "add the label in HubSpot (Settings → Objects → Associations), or leave it out",
 	})
 	return nil
+}
+
+// collide refuses changes after which two rows would be of one association: in the rehearsal they have types of their own still, and
+// Postgres would find out when HubSpot has taken both.
+func (p *plan) collide() {
+	type key struct {
+		table    string
+		a, b     int64
+		typeID   int
+		category string
+	}
+	left := map[key]*change{} // the last change of each row, by what the rehearsal has made of it
+	var order []key
+	for _, c := range p.changes {
+		if c.pair == nil {
+			continue
+		}
+		at := func(e edge) key { return key{c.table(), c.a, c.b, e.typeID, e.category} }
+		if c.op != opInsert {
+			delete(left, at(c.was))
+		}
+		if c.op != opDelete && len(c.flaws) == 0 {
+			left[at(c.shown)] = c
+			order = append(order, at(c.shown))
+		}
+	}
+	taken := map[key]*change{}
+	for _, k := range order {
+		c := left[k]
+		if c == nil {
+			continue
+		}
+		end := key{k.table, k.a, k.b, c.now.typeID, c.now.category}
+		if other := taken[end]; other != nil && other != c {
+			c.refuse(&flaw{
+				code: codeUnique, column: "label", message: fmt.Sprintf("the association of %d with %d would have the label %q twice", k.a, k.b, c.now.label),
+				hint: "an association with a label has a row without one besides; change the row of the label alone, as with where label = …",
+			})
+			continue
+		}
+		taken[end] = c
+	}
 }
 
 // sendEdges sends changes of one association table and one kind.

@@ -44,6 +44,7 @@ type change struct {
 	pair     *catalog.Pair
 	a, b     int64 // negative as id
 	was, now edge
+	shown    edge // now, as the rehearsal has it
 
 	done   bool
 	moved  int64         // the record that has taken this one's place in HubSpot meanwhile, 0 if none has
@@ -148,6 +149,7 @@ func (w *Writer) plan(ctx context.Context, r *Request, cat *mirror.Catalog, fres
 		}
 		p.changes = append(p.changes, c)
 	}
+	p.collide()
 	return p, nil
 }
 

@@ -303,6 +303,28 @@ func TestAssociationsAreWrittenInBothDirectionsOfTime(t *testing.T) {
 	}
 }
 
+// TestAnAssociationCannotHaveALabelTwice holds that an update which would give all rows of an association one label is refused before
+// HubSpot loses the labels that it replaces.
+func TestAnAssociationCannotHaveALabelTwice(t *testing.T) {
+	t.Parallel()
+	a, s, contact, _ := linked(t)
+	for _, label := range []string{"Decision maker", "Primary"} {
+		if e := s.refused("23505", "update hubspot.contacts_companies set label = $1 where contact_id = $2", label, contact); e == nil || e.ID != 0 {
+			t.Errorf("%s: refused with %v", label, e)
+		}
+	}
+	if got := a.hub.Edges("contacts", "companies"); len(got) != 2 || got[0].TypeID+got[1].TypeID != 280 {
+		t.Errorf("HubSpot has %+v", got)
+	}
+	if got := a.text(edgeTypes); got != "1,279" {
+		t.Errorf("the table has types %s", got)
+	}
+	s.do("update hubspot.contacts_companies set label = 'Decision maker' where label = 'Primary'")
+	if got := a.hub.Edges("contacts", "companies"); len(got) != 2 || got[0].Label+got[1].Label != "Decision maker" {
+		t.Errorf("HubSpot has %+v", got)
+	}
+}
+
 // TestAThousandNewRecordsAreReadBack holds that what HubSpot gives new records is in the rows at once, also where they take several
 // calls, and nothing is left to be news later.
 func TestAThousandNewRecordsAreReadBack(t *testing.T) {
