@@ -42,6 +42,7 @@ type pen struct {
 	permit    string
 	unsettled []int64 // accepted writes in the open transaction, in order
 	undone    []int64 // accepted writes that were rolled back in it
+	tried     int     // so many of those could not be settled before its end
 	marks     []mark  // savepoints since the first of them
 }
 

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"hubpg/internal/pgwire"
 	"hubpg/internal/sqlstmt"
@@ -77,7 +79,47 @@ func (t *takeover) settle() {
 		t.pen.undone = lost
 		return
 	}
+	t.pen.tried = 0
 	t.pen.settle(t.ctx, lost, false)
+}
+
+// reread has the records stored that statements have changed in HubSpot which were rolled back to a savepoint, before their transaction
+// writes again: to set a value back to what the transaction sees would be no change. Where it has one snapshot it would go on
+// seeing that, and what it has locked itself comes after its end.
+func (t *takeover) reread() (bool, error) {
+	p := t.pen
+	p.undone, t.lost = append(p.undone, t.lost...), nil
+	if len(p.undone) == p.tried {
+		return true, nil
+	}
+	level := ""
+	t.ask("show transaction_isolation").row = func(columns [][]byte) error {
+		level = string(columns[0])
+		return nil
+	}
+	if f, err := t.play(); err != nil || f != nil {
+		return t.finish(f, err)
+	}
+	var failed *writeFailure
+	if level == "read committed" || level == "read uncommitted" {
+		left := p.undone[:p.tried:p.tried]
+		failed = t.interruptibly(time.Time{}, func(ctx context.Context) error {
+			bounded, cancel := context.WithTimeout(ctx, learnTime)
+			defer cancel()
+			for _, id := range p.undone[p.tried:] {
+				if p.writer.Settle(bounded, id, false) != nil {
+					left = append(left, id)
+				}
+			}
+			return ctx.Err()
+		})
+		p.undone = left
+	}
+	p.tried = len(p.undone)
+	if failed != nil {
+		return t.refuse(errorOf(failed.ctx, failed.err))
+	}
+	return true, nil
 }
 
 // warn tells the client that HubSpot keeps what is rolled back here.

@@ -58,6 +58,9 @@ func (t *takeover) write(a *act) (bool, error) {
 		t.log.Error("permit a session to write", "error", err)
 		return t.refuse(errorOf(t.ctx, err))
 	}
+	if ok, err := t.reread(); err != nil || !ok {
+		return false, err
+	}
 	if a.effect.CopyIn {
 		a.copied = newSpool(t.session.server)
 		defer a.copied.close()

@@ -228,6 +228,36 @@ func TestTransactionsKeepTheirShape(t *testing.T) {
 	})
 }
 
+// TestWhatWasRolledBackCanBeSetBack holds that a transaction which learns that HubSpot keeps what it has rolled back to a savepoint can
+// set it back, although its own rows say so already.
+func TestWhatWasRolledBackCanBeSetBack(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("back@example.com")
+	c.each(func(name string, conn *pgx.Conn) {
+		exec(t, conn, "begin")
+		exec(t, conn, "savepoint a")
+		exec(t, conn, "update contacts set firstname = $1 where id = $2", name, id)
+		exec(t, conn, "rollback to a")
+		exec(t, conn, "update contacts set firstname = 'Ada' where id = $1", id)
+		exec(t, conn, "savepoint b")
+		exec(t, conn, "update contacts set lastname = $1 where id = $2", name, id)
+		exec(t, conn, "rollback to b")
+		exec(t, conn, "update contacts set jobtitle = $1 where id = $2", name, id) // the row is the transaction's own: it is not waited for again and again
+		exec(t, conn, "commit")
+		if got := c.hubspot("contacts", id, "firstname"); got != "Ada" {
+			t.Errorf("%s: HubSpot has %q", name, got)
+		}
+		eventually(t, "the table has what HubSpot has", func() bool {
+			return value[string](t, conn, "select lastname || ' ' || jobtitle from contacts where id = $1", id) == name+" "+name
+		})
+		c.agree("contacts", "firstname")
+	})
+	if got := value[int64](t, c.db.AdminConn(t), "select count(*) from hubpg.writes where settled_at is null"); got != 0 {
+		t.Errorf("%d writes are open", got)
+	}
+}
+
 func TestSeveralStatementsInOneQueryShareATransaction(t *testing.T) {
 	t.Parallel()
 	c := newCRM(t, nil)
