@@ -53,6 +53,7 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 		}
 	}
 	t.ask(askRehearse, []byte(permit)).row = r.settings
+	t.ask(askApart)
 	if a.effect.CopyIn {
 		t.endGroup()
 		if f, err := t.play(); err != nil || f != nil {

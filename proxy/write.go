@@ -21,7 +21,9 @@ const (
 from unnest($1::text[]) t (name)
 left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(pg_catalog.quote_ident(t.name))
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
-	askRehearse  = "select current_user, r.* from hubpg.rehearse($1) r"
+	askRehearse = "select current_user, r.* from hubpg.rehearse($1) r"
+	// New records get their numbers from here on, negative, for ids: such as are no value of the client's own, so that the Writer can tell.
+	askApart     = "select pg_catalog.set_config('hubpg.write_row', '7000000000000', true)"
 	askCaptured  = "select * from hubpg.rehearsed($1)"
 	askUnchanged = "select hubpg.unchanged($1)"
 	// The backend waits for HubSpot inside the transaction; the rollback to the savepoint takes the setting back.

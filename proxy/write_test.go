@@ -228,6 +228,38 @@ func TestTransactionsKeepTheirShape(t *testing.T) {
 	})
 }
 
+// TestTheIDOfANewRecordIsNoValue holds that what a statement makes of the id of a record which it inserts is refused where it would be a
+// value in HubSpot, because HubSpot gives the id only afterwards, and is right everywhere else.
+func TestTheIDOfANewRecordIsNoValue(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	id := c.contact("old@example.com")
+	company, err := c.hub.Create("companies", map[string]string{"name": "Acme"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.poll("companies")
+	admin := c.db.AdminConn(t)
+	exec(t, admin, "create table app.made (who bigint)")
+	exec(t, admin, "grant all on app.made to app")
+	c.each(func(name string, conn *pgx.Conn) {
+		for _, value := range []string{"made.id::text", "'of ' || made.id || '!'"} {
+			e := refused(t, conn, "0A000", "with made as (insert into contacts (email) values ($1) returning id) update contacts set jobtitle = "+value+
+				" from made where contacts.id = $2", name+"@example.com", id)
+			if e.ColumnName != "jobtitle" {
+				t.Errorf("%s: %+v", name, e)
+			}
+		}
+		exec(t, conn, `with made as (insert into contacts (email, jobtitle) values ($1, '-1'), ($2, 'x-2') returning id), linked as (
+  insert into contacts_companies (contact_id, company_id) select id, $3 from made)
+insert into app.made select id from made`, name+"1@example.com", name+"2@example.com", company)
+	})
+	if got := value[int64](t, admin, "select count(*) from app.made join hubspot.contacts on id = who join hubspot.contacts_companies on contact_id = who"); got != 8 {
+		t.Errorf("%d new records are known by their ids", got)
+	}
+	c.agree("contacts", "jobtitle")
+}
+
 // TestWhatWasRolledBackCanBeSetBack holds that a transaction which learns that HubSpot keeps what it has rolled back to a savepoint can
 // set it back, although its own rows say so already.
 func TestWhatWasRolledBackCanBeSetBack(t *testing.T) {

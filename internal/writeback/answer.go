@@ -36,7 +36,7 @@ func (p *plan) answers() (json.RawMessage, error) {
 		a := &answer{Op: c.op, Schema: c.schema(), Table: c.table(), Skip: !c.accepted() || c.op == opDelete && c.idle()}
 		switch {
 		case c.op == opInsert:
-			a.N = c.ordinal
+			a.N = c.ordinal % apart
 		case c.pair != nil:
 			a.Key = fmt.Sprintf("%d:%d:%d:%s", c.a, c.b, c.was.typeID, c.was.category)
 		default:

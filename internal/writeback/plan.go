@@ -23,6 +23,10 @@ const (
 	opDelete = "delete"
 )
 
+// apart is where the ordinals begin in the rehearsals of a proxy that has a reference to a new record told from any other value. In the
+// performance they begin at 1.
+const apart = 7_000_000_000_000
+
 // change is one captured row on its way through HubSpot.
 type change struct {
 	row   *Row
@@ -150,7 +154,39 @@ func (w *Writer) plan(ctx context.Context, r *Request, cat *mirror.Catalog, fres
 		p.changes = append(p.changes, c)
 	}
 	p.collide()
+	p.embed()
 	return p, nil
+}
+
+// embed refuses values that the id of a new record is part of: in the rehearsal it has none yet.
+func (p *plan) embed() {
+	for _, c := range p.changes {
+		for _, col := range c.sent {
+			if p.refers(c.properties[col.Property]) {
+				c.refuse(&flaw{
+					code: "0A000", column: col.Name, message: "the value holds the id of a record that HubSpot has yet to make",
+					hint: "insert the record first, and use its id in another statement",
+				})
+			}
+		}
+	}
+}
+
+// refers says whether a value holds the placeholder of one of the new records.
+func (p *plan) refers(value string) bool {
+	const head, length = "-7", len("-7000000000000")
+	for len(p.created) > 0 {
+		i := strings.Index(value, head)
+		if i < 0 {
+			break
+		}
+		value = value[i:]
+		if id, err := strconv.ParseInt(value[:min(length, len(value))], 10, 64); err == nil && id < -apart && p.created[-id] != nil {
+			return true
+		}
+		value = value[len(head):]
+	}
+	return false
 }
 
 // key identifies the record or association that a change is about.

@@ -113,7 +113,7 @@ func (m *mission) ended(ctx context.Context) bool { return m.stop.Load() || ctx.
 // prepare resolves placeholders of records that the statement created.
 func (m *mission) prepare(c *change) bool {
 	fail := func(id int64) bool {
-		c.refuse(&flaw{code: CodeRefused, message: fmt.Sprintf("the new record that it refers to (row %d) was not created", -id)})
+		c.refuse(&flaw{code: CodeRefused, message: fmt.Sprintf("the new record that it refers to (row %d) was not created", -id%apart)})
 		m.note([]*change{c})
 		return false
 	}
