@@ -214,22 +214,30 @@ func (m *mission) sendEdges(ctx context.Context, list []*change) {
 	}
 }
 
-// sendLabels gives pairs a label. HubSpot replaces the types that a pair has by those sent, so all that stay are sent.
+// sendLabels gives pairs a label. HubSpot replaces the types that a pair has by those sent, so all that stay are sent; and nobody else
+// does so between the reading of them and the writing.
 func (m *mission) sendLabels(ctx context.Context, list []*change) {
 	if len(list) == 0 {
 		return
 	}
-	have, err := m.w.readEdges(ctx, list[0].pair, ends(list))
-	m.calls.Add(1)
-	if err != nil {
-		if ctx.Err() != nil {
-			return
+	err := m.w.turn(ctx, list[0].pair, func() error {
+		have, err := m.w.readEdges(ctx, list[0].pair, ends(list))
+		m.calls.Add(1)
+		if err == nil {
+			m.label(ctx, list, have)
 		}
-		for _, c := range list {
-			c.flaws = append(c.flaws, flawsOf(err, nil)...)
-		}
+		return err
+	})
+	if err == nil || ctx.Err() != nil {
 		return
 	}
+	for _, c := range list {
+		c.flaws = append(c.flaws, flawsOf(err, nil)...)
+	}
+}
+
+// label writes the labels of pairs that have certain others.
+func (m *mission) label(ctx context.Context, list []*change, have *edgesRead) {
 	m.pairs(ctx, list, func(c *hubapi.Client, p *catalog.Pair, in []hubapi.AssociationWrite) (*hubapi.AssociationBatch, error) {
 		return c.BatchCreateAssociations(ctx, p.A.Path, p.B.Path, in)
 	}, func(c *change) []hubapi.AssociationTypeRef {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"hubpg/internal/catalog"
 )
 
 const (
@@ -67,6 +69,25 @@ func (r *reserve) with(ctx context.Context, work func(*pgx.Conn) error) error {
 	}
 	r.idle <- resting{conn, time.Now()} // there is room: a connection for each slot
 	return err
+}
+
+// turn has work done while no other process and no other session of this one does any for the same pair. It keeps a connection of
+// its own, since work may ask for one of the reserve.
+func (w *Writer) turn(ctx context.Context, p *catalog.Pair, work func() error) error {
+	return w.turns.with(ctx, func(conn *pgx.Conn) error {
+		name := "hubpg labels " + p.Schema + "." + p.Name
+		if _, err := conn.Exec(ctx, "select pg_advisory_lock(hashtextextended($1, 0))", name); err != nil {
+			return fmt.Errorf("wait for others who label %s: %w", p.Name, err)
+		}
+		defer func() {
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+			defer cancel()
+			if _, err := conn.Exec(end, "select pg_advisory_unlock(hashtextextended($1, 0))", name); err != nil {
+				_ = conn.Close(end) // which ends the lock too
+			}
+		}()
+		return work()
+	})
 }
 
 func (r *reserve) drop(ctx context.Context, conn *pgx.Conn) {

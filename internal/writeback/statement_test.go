@@ -2,6 +2,7 @@ package writeback_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -300,6 +301,41 @@ func TestAssociationsAreWrittenInBothDirectionsOfTime(t *testing.T) {
 	}
 	if got := a.text("select row_count from hubpg.objects where table_name = 'contacts_companies'"); got != "0" {
 		t.Errorf("row_count is %s", got)
+	}
+}
+
+// TestLabelsOfOneAssociationAreGivenInTurn holds that of two sessions, or proxies, which give one association a label each at the same
+// time, none takes the other's away again.
+func TestLabelsOfOneAssociationAreGivenInTurn(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	contact := a.contact("one@example.com")
+	company, err := a.hub.Create("companies", map[string]string{"name": "Acme"})
+	a.must(err)
+	a.read("companies", changes.Follow)
+	sessions := []*session{a.session(), a.session()}
+	sessions[1].writer = a.newWriter()
+	sessions[1].allow()
+	writing := func(r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/companies/batch/create") {
+			time.Sleep(500 * time.Millisecond) // meanwhile the other one reads
+		}
+	}
+	a.arrives.Store(&writing)
+	var both sync.WaitGroup
+	for i, label := range []string{"Primary", "Decision maker"} {
+		both.Go(func() {
+			if _, err := sessions[i].run("insert into hubspot.contacts_companies (contact_id, company_id, label) values ($1, $2, $3)", contact, company, label); err != nil {
+				t.Errorf("%s: %v", label, err)
+			}
+		})
+	}
+	both.Wait()
+	if got := a.hub.Edges("contacts", "companies"); len(got) != 3 {
+		t.Errorf("HubSpot has %+v", got)
+	}
+	if got := a.text("select string_agg(label, ',' order by label) from hubspot.contacts_companies"); got != "Decision maker,Primary" {
+		t.Errorf("the table has %s", got)
 	}
 }
 

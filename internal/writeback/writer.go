@@ -44,6 +44,7 @@ type Config struct {
 type Writer struct {
 	pool    *pgxpool.Pool
 	reserve *reserve
+	turns   *reserve // connections for turn alone
 	client  *hubapi.Client
 	portal  int64
 	applier *mirror.Applier
@@ -72,7 +73,7 @@ func New(c Config) (*Writer, error) {
 		return nil, errors.New("create writer: pool, client and portal are needed")
 	}
 	w := &Writer{
-		pool: c.Pool, reserve: newReserve(c.Pool), client: c.Client.As(hubapi.Writes), portal: c.PortalID,
+		pool: c.Pool, reserve: newReserve(c.Pool), turns: newReserve(c.Pool), client: c.Client.As(hubapi.Writes), portal: c.PortalID,
 		applier: mirror.NewApplier(mirror.Config{PortalID: c.PortalID, Notify: c.Notify}),
 		storing: make(chan struct{}, max(1, c.Pool.Config().MaxConns/2)),
 		logger:  c.Logger, every: c.Every, landing: c.Landing, keep: c.Keep,
@@ -100,6 +101,7 @@ func (w *Writer) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
 	defer cancel()
 	w.reserve.close(ctx)
+	w.turns.close(ctx)
 }
 
 // catalogSum changes with the columns of any table of the account $1.
