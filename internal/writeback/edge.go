@@ -135,6 +135,12 @@ func (w *Writer) planEdge(ctx context.Context, c *change) error {
 		}
 		if t, ok := types.find(now); ok {
 			c.now = edge{typeID: t.TypeID, category: t.Category, label: t.Label}
+			if c.op == opUpdate && c.was.label != "" && t.Label == "" {
+				c.refuse(&flaw{
+					code: codeUnique, column: "label", message: "the association has a row without a label besides this one",
+					hint: "delete the row of the label; the association stays",
+				})
+			}
 			return nil
 		}
 	}
