@@ -3,6 +3,7 @@ package writeback
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"hubpg/internal/catalog"
@@ -27,7 +28,13 @@ func (p *plan) answers() (json.RawMessage, error) {
 	last := map[string]*change{}
 	for _, c := range p.changes {
 		if c.pair == nil && c.op != opDelete && c.accepted() && !c.idle() {
-			last[fmt.Sprintf("%s %d", c.table(), c.record.ID)] = c
+			key := fmt.Sprintf("%s %d", c.table(), c.record.ID)
+			if earlier := last[key]; earlier != nil && !c.whole { // the record has what that sent, too
+				sent := maps.Clone(earlier.properties)
+				maps.Copy(sent, c.properties)
+				c.properties = sent
+			}
+			last[key] = c
 		}
 	}
 	list := make([]*answer, 0, len(p.changes))

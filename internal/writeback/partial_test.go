@@ -72,3 +72,25 @@ func TestWhatIsNotReadBackComesWithTheNextPoll(t *testing.T) {
 		})
 	}
 }
+
+// TestChangesOfOneRecordAddUpWithoutReadingBack holds that a row has what all changes of a statement have made of it, also where HubSpot has
+// told only what the last of them wrote.
+func TestChangesOfOneRecordAddUpWithoutReadingBack(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	id := a.contact("one@example.com")
+	s := a.session()
+	s.exec(`create function app.twice(who bigint) returns text language plpgsql as $$
+begin
+  update hubspot.contacts set firstname = 'First' where id = who;
+  update hubspot.contacts set lastname = 'Last' where id = who;
+  return (select firstname || lastname from hubspot.contacts where id = who);
+end $$`)
+	s.do("update hubspot.contacts set lastname = 'Warm' where id = $1", id)
+	a.hub.InjectFault(sandbox.Fault{Method: "POST", Path: "contacts/batch/read", Kind: sandbox.FaultInternal})
+	if res := s.do("select app.twice($1)", id); res.String() != "FirstLast" {
+		t.Errorf("the session sees %s", res)
+	}
+	a.hub.ClearFaults()
+	a.agree("contacts", "firstname", "lastname")
+}
