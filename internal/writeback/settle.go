@@ -14,7 +14,6 @@ import (
 	"hubpg/hubapi"
 	"hubpg/internal/catalog"
 	"hubpg/internal/changes"
-	"hubpg/internal/mirror"
 )
 
 // Settle says what became in Postgres of a write that HubSpot has accepted. After a commit it moves the differences into
