@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hubpg/hubapi"
+	"hubpg/internal/changes"
 	"hubpg/internal/sandbox"
 	"hubpg/internal/writeback"
 )
@@ -148,6 +149,38 @@ func TestARecordThatIsMergedMeanwhile(t *testing.T) {
 				return a.text("select string_agg(status, ',') from hubpg.writes where settled_at is not null") == "repaired"
 			})
 		})
+	}
+}
+
+// TestADeletionOfARecordThatIsMergedDeletesNoOther holds that a record which has become part of another one, as the table has yet to
+// hear, is not deleted together with that.
+func TestADeletionOfARecordThatIsMergedDeletesNoOther(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	stop := a.runWriter()
+	defer stop()
+	one, two, three := a.contact("one@example.com"), a.contact("two@example.com"), a.contact("three@example.com")
+	left, err := a.hub.Merge("contacts", two, one)
+	a.must(err)
+	e := a.session().refused(writeback.CodeGone, "delete from hubspot.contacts where id in ($1, $2)", one, three)
+	if !strings.Contains(e.Message, fmt.Sprintf("record %d was merged into record %d", one, left)) {
+		t.Errorf("%s", e.Message)
+	}
+	if got := a.value("contacts", left, "email"); got != "two@example.com" {
+		t.Errorf("of the record that is left HubSpot has %s", got)
+	}
+	a.eventually("the table has not the record that was merged", func() bool {
+		return a.text("select count(*) from hubspot.contacts where id = $1", one) == "0"
+	})
+	s := a.session()
+	s.skip = true
+	a.read("contacts", changes.Sweep)
+	s.do("delete from hubspot.contacts where email <> 'two@example.com'")
+	a.eventually("the table has the record that is left", func() bool {
+		return a.text("select string_agg(id::text, ',') from hubspot.contacts where id <> $1", two) == fmt.Sprint(left)
+	})
+	if got := a.value("contacts", three, "email"); got != "<none>" {
+		t.Errorf("HubSpot still has %s", got)
 	}
 }
 

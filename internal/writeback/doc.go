@@ -34,7 +34,8 @@
 // # Answers that do not fit
 //
 // A row that HubSpot's answer leaves out, gives twice or to a record that cannot be it, is looked up like one whose answer was
-// lost. A record that was merged into another one meanwhile is refused with SQLSTATE HS002, and both are read again.
+// lost. A record that was merged into another one meanwhile is refused with SQLSTATE HS002, and both are read again; deletions are
+// preceded by a look for that, since HubSpot would delete the other one.
 //
 // # What lands late
 //

@@ -63,9 +63,9 @@ func TestAnAnswerThatLeavesARecordOutSaysNothingOfIt(t *testing.T) {
 	defer stop()
 	s := a.session()
 	s.do("update hubspot.contacts set lastname = 'Warm'")
-	for _, sql := range []string{"update hubspot.contacts set firstname = 'New' where id = $1", "delete from hubspot.contacts where id = $1"} {
+	for reads, sql := range []string{"update hubspot.contacts set firstname = 'New' where id = $1", "delete from hubspot.contacts where id = $1"} {
 		a.hub.InjectFault(sandbox.Fault{Method: "POST", Path: "batch/(update|archive)", Kind: sandbox.FaultDropAfter, Count: 1})
-		a.bend("/contacts/batch/read", 1, func(body map[string]any) {
+		a.bend("/contacts/batch/read", 1+int64(reads), func(body map[string]any) {
 			body["results"], body["errors"], body["numErrors"] = []any{}, []any{}, 0
 		})
 		s.refused(writeback.CodeUnknown, sql, id)

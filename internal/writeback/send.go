@@ -154,6 +154,11 @@ func (m *mission) note(batch []*change) {
 // sendRecords sends at most a page of changes of one table and kind, for the first time at began. A batch that HubSpot refuses as a
 // whole is halved until the bad rows are alone.
 func (m *mission) sendRecords(ctx context.Context, batch []*change, began time.Time, attempt int) {
+	if batch[0].op == opDelete && attempt == 0 {
+		if batch = m.unmerged(ctx, batch); len(batch) == 0 {
+			return
+		}
+	}
 	results, err := m.call(ctx, batch)
 	answered := time.Now()
 	var lost []*change
@@ -218,6 +223,34 @@ func (m *mission) sendRecords(ctx context.Context, batch []*change, began time.T
 			hint: "hubpg looks again; wait for settled_at in hubpg.writes before repeating the statement",
 		})
 	}
+}
+
+// unmerged returns the deletions of records that are still what the table says. HubSpot takes the id of one that was merged into another
+// for that other one, which nobody has asked it to archive.
+func (m *mission) unmerged(ctx context.Context, batch []*change) (stay []*change) {
+	ids := make([]int64, len(batch))
+	for i, c := range batch {
+		ids[i] = c.id
+	}
+	m.calls.Add(1)
+	found, err := m.w.client.BatchRead(ctx, batch[0].def.table.Path, ids, hubapi.NewProjection(nil))
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
+	for _, c := range batch {
+		switch {
+		case err != nil:
+			c.flaws = append(c.flaws, flawsOf(err, nil)...)
+		case found.Moved[c.id] != 0:
+			c.move(found.Moved[c.id], false)
+		default:
+			stay = append(stay, c)
+		}
+	}
+	if len(stay) < len(batch) && !m.skip {
+		return nil
+	}
+	return stay
 }
 
 func (m *mission) call(ctx context.Context, batch []*change) (*hubapi.WriteBatch, error) {
