@@ -285,9 +285,7 @@ func TestWhatWasRolledBackCanBeSetBack(t *testing.T) {
 		})
 		c.agree("contacts", "firstname")
 	})
-	if got := value[int64](t, c.db.AdminConn(t), "select count(*) from hubpg.writes where settled_at is null"); got != 0 {
-		t.Errorf("%d writes are open", got)
-	}
+	c.settledAll()
 }
 
 func TestSeveralStatementsInOneQueryShareATransaction(t *testing.T) {
