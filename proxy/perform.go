@@ -35,7 +35,11 @@ func (t *takeover) perform(a *act, r *rehearsal, permit string, result WriteResu
 	if result.ID != 0 {
 		t.pen.unsettled = append(t.pen.unsettled, result.ID)
 	}
-	t.ask(askBack)
+	if r.kept {
+		t.ask(askBackKept)
+	} else {
+		t.ask(askBack)
+	}
 	t.ask(askPerform, []byte(permit), result.Answers)
 	if a.effect.CopyIn {
 		if f, err := t.play(); err != nil || f != nil {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,33 @@ type rehearsal struct {
 	hold               *holding // the rows
 	unheld             bool     // tooLarge for the memory that there is now
 	ends               bool     // the statement ends its transaction, and may: it has one to itself
-	locks              []byte   // what keeps appliers out, as Postgres wrote it; nil if they have to be waited for
+	seen               []*seenRows
+	kept               bool   // the rows are locked, and a savepoint is behind that
+	locks              []byte // what keeps appliers out, as Postgres wrote it; nil if they have to be waited for
+}
+
+// seenRows are rows of one table that a statement would change, in the order in which it came to them, as it has seen them.
+type seenRows struct {
+	schema, table string
+	ids, versions []string
+	known         map[string]bool
+}
+
+// saw notes a row that was there; the first of several changes has seen it.
+func (r *rehearsal) saw(schema, table, id, version string) {
+	if id == "" || id[0] == '-' { // the statement itself makes it
+		return
+	}
+	i := slices.IndexFunc(r.seen, func(s *seenRows) bool { return s.schema == schema && s.table == table })
+	if i < 0 {
+		i = len(r.seen)
+		r.seen = append(r.seen, &seenRows{schema: schema, table: table, known: map[string]bool{}})
+	}
+	s := r.seen[i]
+	if !s.known[id] {
+		s.known[id] = true
+		s.ids, s.versions = append(s.ids, id), append(s.versions, version)
+	}
 }
 
 // rehearsed runs the statement, looks at what it would do and takes it back, up to the savepoint.
@@ -183,11 +210,11 @@ func (r *rehearsal) captured(columns [][]byte) error {
 		return nil
 	}
 	if r.unheld = columns != nil && !r.hold.grow(copiesOfRows*int64(r.size)); columns == nil || r.unheld || r.size > maxCaptured {
-		r.tooLarge, r.rows = true, nil
+		r.tooLarge, r.rows, r.seen = true, nil, nil
 		return nil
 	}
 	n, err := strconv.ParseInt(string(columns[0]), 10, 64)
-	if err != nil || len(columns) != 7 {
+	if err != nil || len(columns) != 9 {
 		return protocolError('D')
 	}
 	r.locks = bytes.Clone(columns[6])
@@ -195,6 +222,7 @@ func (r *rehearsal) captured(columns [][]byte) error {
 		N: n, Schema: string(columns[1]), Table: string(columns[2]), Op: string(columns[3]),
 		Old: json.RawMessage(bytes.Clone(columns[4])), New: json.RawMessage(bytes.Clone(columns[5])),
 	})
+	r.saw(string(columns[1]), string(columns[2]), string(columns[7]), string(columns[8]))
 	return nil
 }
 

@@ -12,9 +12,10 @@ import (
 
 // Names of the proxy's own statement, portals and savepoint in a client's session.
 const (
-	ownName      = "hubpg"
-	ownRehearsal = "hubpg rehearsal"
-	ownSavepoint = "hubpg_write"
+	ownName       = "hubpg"
+	ownRehearsal  = "hubpg rehearsal"
+	ownSavepoint  = "hubpg_write"
+	keptSavepoint = "hubpg_rows" // within that one
 )
 
 // answersPerAsk is how many messages answer a statement of the proxy's own that returns no rows.

@@ -24,12 +24,16 @@ left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
 	askRehearse = "select current_user, r.* from hubpg.rehearse($1) r"
 	// New records get their numbers from here on, negative, for ids: such as are no value of the client's own, so that the Writer can tell.
 	askApart     = "select pg_catalog.set_config('hubpg.write_row', '7000000000000', true)"
-	askCaptured  = "select * from hubpg.rehearsed($1)"
+	askCaptured  = "select * from hubpg.rehearsed_rows($1)"
 	askUnchanged = "select hubpg.unchanged($1)"
 	// The backend waits for HubSpot inside the transaction; the rollback to the savepoint takes the setting back.
 	askPatience = "select pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true)"
 	askLock     = "select hubpg.lock_tables($1, $2::text[])"
 	askUnlock   = "select hubpg.unlock_tables()"
+	// The rows stay locked until the transaction ends. What comes behind is taken back up to here, and the locks are kept.
+	askLockRows = "select hubpg.lock_rows($1, $2, $3, $4, $5)"
+	askKeep     = "savepoint " + keptSavepoint
+	askBackKept = "rollback to savepoint " + keptSavepoint
 	askPerform  = "select hubpg.perform($1, $2)"
 	askDone     = "select hubpg.performed($1, $2)"
 	// A client that forgets its transaction must not keep the rows from following HubSpot.
@@ -105,8 +109,8 @@ func (t *takeover) write(a *act) (bool, error) {
 	}
 }
 
-// proposed rehearses a statement and keeps appliers out of the tables that it changes. Without a rehearsal the statement
-// is over: it has failed, or has been run as it is.
+// proposed rehearses a statement, keeps appliers out of the tables that it changes, and others from the rows. Without a rehearsal
+// the statement is over: it has failed, or has been run as it is.
 func (t *takeover) proposed(a *act, permit string) (r *rehearsal, ok bool, err error) {
 	for try := 1; ; try++ {
 		if r, ok, err = t.rehearsed(a, permit); err != nil || !ok {
@@ -115,34 +119,73 @@ func (t *takeover) proposed(a *act, permit string) (r *rehearsal, ok bool, err e
 			}
 			return nil, ok, err
 		}
-		if len(r.rows) > 0 || r.tooLarge {
-			break
-		}
 		var again bool
-		if ok, again, err = t.asItIs(a, permit, try); !again {
+		if len(r.rows) > 0 || r.tooLarge {
+			if ok, again, err = t.keepRows(r, permit, try); !again {
+				break
+			}
+		} else if ok, again, err = t.asItIs(a, permit, try); !again {
 			return nil, ok, err
 		}
 	}
+	if err != nil || !ok {
+		return nil, ok, err
+	}
+	return r, true, nil
+}
+
+// keepRows keeps what was rehearsed as it is until the statement is performed. Rows that others have changed since are to be rehearsed
+// again, by when nobody can change them any more.
+func (t *takeover) keepRows(r *rehearsal, permit string, try int) (ok, again bool, err error) {
 	if e := r.objection(); e != nil {
 		if r.unheld {
 			t.session.server.counters.notHeld.Add(1)
 		}
 		ok, err = t.refuse(e)
-		return nil, ok, err
-	}
-	if r.impatient {
-		t.ask(askPatience)
+		return ok, false, err
 	}
 	if r.locks == nil {
 		t.ask(askLock, []byte(permit), array(tablesOf(r.rows)))
 	}
+	same := true
+	if r.writes != string(WriteDryRun) {
+		for _, rows := range r.seen {
+			r.kept = true
+			t.ask(askLockRows, []byte(permit), []byte(rows.schema), []byte(rows.table), array(rows.ids), array(rows.versions)).row =
+				func(columns [][]byte) error {
+					same = same && string(columns[0]) == "t"
+					return nil
+				}
+		}
+	}
+	if r.kept {
+		t.ask(askKeep)
+	}
+	if r.impatient {
+		t.ask(askPatience)
+	}
 	if len(t.steps) > 0 {
 		if f, err := t.play(); err != nil || f != nil {
 			ok, err = t.finish(f, err)
-			return nil, ok, err
+			return ok, false, err
 		}
 	}
-	return r, true, nil
+	if same {
+		return true, false, nil
+	}
+	if try == maxRehearsals {
+		ok, err = t.refuse(failure("40001", "rows of HubSpot changed while the statement was looked at", "", "Repeat the statement."))
+		return ok, false, err
+	}
+	t.ask(askBackKept)
+	t.ask(askUnlock)
+	t.ask(askRelease) // the rows stay locked
+	if f, err := t.play(); err != nil || f != nil {
+		ok, err = t.finish(f, err)
+		return ok, false, err
+	}
+	t.locked = false
+	return true, true, nil
 }
 
 // objection is why a rehearsed statement is not sent, nil if it is.
