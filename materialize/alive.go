@@ -69,6 +69,10 @@ func (h *holder) acquire(ctx context.Context) error {
 		_ = conn.Close(ctx)
 		return fmt.Errorf("take the life sign: %w", err)
 	}
+	if err = h.e.clock.compare(ctx, conn); err != nil {
+		_ = conn.Close(ctx)
+		return err
+	}
 	h.conn = conn
 	h.e.seen.forget() // Postgres may have lost commits with the connection: a replica that lags was promoted
 	return nil
@@ -152,7 +156,7 @@ func (h *holder) beat(ctx context.Context) error {
 	if n := tag.RowsAffected(); n > 0 {
 		h.e.log.Info("took over lanes of a process that vanished", slog.Int64("lanes", n))
 	}
-	return nil
+	return h.e.clock.compare(ctx, h.conn)
 }
 
 func (h *holder) release(ctx context.Context) {

@@ -36,6 +36,7 @@ type Engine struct {
 	counts     usage
 	spent      *spent
 	shortfalls *shortfalls
+	clock      *clock
 	zone       *time.Location // of the account, for the days of its daily quota
 }
 
@@ -59,6 +60,7 @@ func New(cfg Config) (*Engine, error) {
 		pause:      new(pause),
 		spent:      newSpent(),
 		shortfalls: newShortfalls(),
+		clock:      new(clock),
 		zone:       time.UTC,
 	}, nil
 }
@@ -140,6 +142,7 @@ func (e *Engine) newRiver() error {
 		CancelledJobRetentionPeriod: keepCompleted,
 		DiscardedJobRetentionPeriod: keepCompleted,
 		MaxAttempts:                 maxAttempts,
+		Test:                        river.TestConfig{Time: e.clock}, // the way to give River a clock
 	})
 	if err != nil {
 		return fmt.Errorf("set up lanes: %w", err)

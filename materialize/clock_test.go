@@ -1,0 +1,50 @@
+package materialize_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"hubpg/internal/sandbox"
+)
+
+// shiftClock has Postgres tell the statements of this database a time that is so much later.
+func (w *world) shiftClock(by time.Duration) {
+	w.t.Helper()
+	var name string
+	w.must(w.pool.QueryRow(w.t.Context(), "select current_database()").Scan(&name))
+	w.exec("create schema shifted; grant usage on schema shifted to public")
+	for _, f := range []string{"now", "clock_timestamp"} {
+		w.exec(fmt.Sprintf("create function shifted.%[1]s() returns timestamptz language sql stable as $$ select pg_catalog.%[1]s() + interval '%[2]d ms' $$",
+			f, by.Milliseconds()))
+	}
+	w.exec("alter database " + pgx.Identifier{name}.Sanitize() + " set search_path = shifted, pg_catalog, public")
+	w.pool = w.newPool()
+}
+
+// The clocks of a machine and of Postgres are apart: lanes pause as long as they are to.
+func TestLanesPauseAlikeWhateverPostgresTakesForTheTime(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]time.Duration{"ahead": 6 * time.Second, "behind": -6 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, sandbox.Config{Contacts: 30})
+			w.shiftClock(by)
+			cfg := w.config()
+			cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts"}
+			cfg.Pace.Busy, cfg.Pace.Idle = time.Second, time.Second
+			w.start(cfg)
+			w.awaitLive(60*time.Second, "contacts")
+			polls := func() int64 {
+				return w.count(`select revision from hubpg.cursors where lane = 'follow' and table_name = 'contacts'`)
+			}
+			before := polls()
+			time.Sleep(15 * time.Second)
+			if n := polls() - before; n < 8 || n > 25 {
+				t.Errorf("%d polls in 15 s, one a second is meant", n)
+			}
+		})
+	}
+}
