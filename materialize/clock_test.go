@@ -48,3 +48,36 @@ func TestLanesPauseAlikeWhateverPostgresTakesForTheTime(t *testing.T) {
 		})
 	}
 }
+
+// A sweep that somebody asks for is made, and once.
+func TestASweepIsMadeOnceWhateverPostgresTakesForTheTime(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]time.Duration{"ahead": 8 * time.Second, "behind": -8 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, sandbox.Config{Contacts: 30})
+			w.shiftClock(by)
+			cfg := w.config()
+			cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts"}
+			w.start(cfg)
+			w.awaitLive(60*time.Second, "contacts")
+			w.awaitCursor("ids", "ended", 1)
+			passes := func() int64 {
+				w.exec(`
+update hubpg.river_job
+set state = 'available', scheduled_at = now()
+where args ->> 'lane' = 'ids' and state in ('available', 'scheduled') and scheduled_at > now()`)
+				return w.count(`select revision from hubpg.cursors where lane = 'ids' and table_name = 'contacts'`)
+			}
+			before := passes()
+			w.exec(`update hubpg.objects set sweep_from = now() where table_name = 'contacts'`)
+			for range 20 {
+				passes()
+				time.Sleep(250 * time.Millisecond)
+			}
+			if n := passes() - before; n < 1 || n > 2 {
+				t.Errorf("%d passes", n)
+			}
+		})
+	}
+}

@@ -121,12 +121,13 @@ func (s *step) sweepWait(ctx context.Context, r rest, period time.Duration) (tim
 	return wait, nil
 }
 
-// hastened says whether the table is to be swept by a pass that begins later than the given instant.
+// hastened says whether the table is to be swept by a pass that begins later than the given instant. Whoever asked for it wrote
+// down when by the clock of Postgres.
 func (s *step) hastened(ctx context.Context, began time.Time) (again bool, err error) {
 	err = s.e.cfg.Pool.QueryRow(ctx, `
 select coalesce(sweep_from > $3, false)
 from hubpg.objects
-where portal_id = $1 and table_name = $2`, s.args.Portal, s.args.Table, began).Scan(&again)
+where portal_id = $1 and table_name = $2`, s.args.Portal, s.args.Table, began.Add(s.e.clock.lead())).Scan(&again)
 	if err != nil {
 		return false, fmt.Errorf("look whether %s is to be swept: %w", s.args.Table, err)
 	}

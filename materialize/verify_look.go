@@ -159,18 +159,15 @@ select exists (
 }
 
 func (v *verifier) lookOnce(ctx context.Context, lanes []laneArgs) (idle []laneArgs, err error) {
-	var asked time.Time
-	if err := v.Pool.QueryRow(ctx, `select clock_timestamp()`).Scan(&asked); err != nil {
-		return nil, fmt.Errorf("ask lanes to look: %w", err)
-	}
+	asked := time.Now() // lanes write down by this clock, and not by that of Postgres, when they have looked
 	tables := make([]string, len(lanes))
 	for i, a := range lanes {
 		tables[i] = a.Table
 	}
 	if _, err := v.Pool.Exec(ctx, `
 update hubpg.objects
-set sweep_from = $3
-where portal_id = $1 and table_name = any ($2)`, v.PortalID, tables, asked); err != nil {
+set sweep_from = clock_timestamp()
+where portal_id = $1 and table_name = any ($2)`, v.PortalID, tables); err != nil {
 		return nil, fmt.Errorf("ask lanes to look: %w", err)
 	}
 	todo, moved, since := slices.Clone(lanes), "", time.Now()
