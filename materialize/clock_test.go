@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"hubpg/internal/sandbox"
+	"hubpg/materialize"
 )
 
 // shiftClock has Postgres tell the statements of this database a time that is so much later.
@@ -79,5 +80,30 @@ where args ->> 'lane' = 'ids' and state in ('available', 'scheduled') and schedu
 				t.Errorf("%d passes", n)
 			}
 		})
+	}
+}
+
+// A record is named again right after it was read: what was read before does not count as read since.
+func TestNewsAreReadWhateverPostgresTakesForTheTime(t *testing.T) {
+	t.Parallel()
+	w := hearing(t, sandbox.Config{Contacts: 30}, func(w *world, c *materialize.Config) {
+		w.shiftClock(-8 * time.Second)
+		c.Pool = w.newPool()
+	})
+	id := w.live("contacts")[0].ID
+	for _, name := range []string{"first", "second"} {
+		w.must(w.hub.Update("contacts", id, map[string]string{"firstname": name}))
+		w.exec(`
+insert into hubpg.news (portal_id, table_name, record_id, feed, since)
+select portal_id, 'contacts', $1, 'webhook', clock_timestamp() from hubpg.accounts`, id)
+		eventually(t, 20*time.Second, func() string {
+			if n := w.count(`select count(*) from hubpg.news`); n > 0 {
+				return "nobody has looked"
+			}
+			return ""
+		})
+		if d := w.difference("contacts"); d != "" {
+			t.Errorf("the %s change: %.80s", name, d)
+		}
 	}
 }

@@ -23,8 +23,8 @@ const newsPause = 500 * time.Millisecond
 // quietNews is the pause between two looks for news where neither webhooks nor the journal have ever told any.
 const quietNews = 2 * time.Second
 
-// newsMargin is how far the clocks of this machine and of Postgres may be apart without a read counting as later than
-// the news that it is not.
+// newsMargin is how far the clocks of machines may be apart without a read, which one of them dates, counting as later than
+// the news that it is not. What this one's and Postgres's, which dates the news, are apart is known.
 const newsMargin = time.Second
 
 // noteMentions is the beginning of a statement that stores mentions: records to read in hubpg.news, ends of associations
@@ -244,7 +244,7 @@ func (s *step) readSince(ctx context.Context, t *target, n *tidings) (map[int64]
 select t.id
 from `+t.ident()+` t
 join unnest($1::bigint[], $2::timestamptz[]) as n (id, since) on n.id = t.id
-where t._read_at > n.since + $3::interval and `+mirror.Live(t.table), n.ids, n.since, newsMargin)
+where t._read_at > n.since + $3::interval and `+mirror.Live(t.table), n.ids, n.since, newsMargin-s.e.clock.lead())
 	if err != nil {
 		return nil, fmt.Errorf("look for rows of %s that were read since: %w", t.name(), err)
 	}
