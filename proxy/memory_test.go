@@ -97,7 +97,7 @@ func TestLongStatementsShareOneBound(t *testing.T) {
 	id := c.contact("bound@example.com")
 	conn, busy := c.session(nil), c.session(nil)
 	exec(t, busy, "create table app.blobs (b bytea)")
-	leave := c.write(fmt.Sprintf("update contacts set firstname = 'A' where id = %d ", id) + long(200<<10))
+	leave := c.write(fmt.Sprintf("update contacts set firstname = 'A' where id = %d ", c.contact("held@example.com")) + long(200<<10))
 
 	statement := "select 2 " + long(200<<10)
 	simple := func(conn *pgx.Conn, sql string) error {

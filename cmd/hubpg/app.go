@@ -169,6 +169,9 @@ func (a *App) Close() {
 	if a.proxy != nil {
 		a.proxy.Close()
 	}
+	if a.writer != nil {
+		a.writer.Close()
+	}
 	if a.auth != nil {
 		a.auth.Close()
 	}

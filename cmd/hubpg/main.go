@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // the quota's days begin at midnight of the account, also in an image without time zones
 )
 
 func main() {
