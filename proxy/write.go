@@ -151,11 +151,11 @@ func (t *takeover) keepRows(r *rehearsal, permit string, try int) (ok, again boo
 	if r.writes != string(WriteDryRun) {
 		for _, rows := range r.seen {
 			r.kept = true
-			t.ask(askLockRows, []byte(permit), []byte(rows.schema), []byte(rows.table), array(rows.ids), array(rows.versions)).row =
-				func(columns [][]byte) error {
-					same = same && string(columns[0]) == "t"
-					return nil
-				}
+			s := t.ask(askLockRows, []byte(permit), []byte(rows.schema), []byte(rows.table), array(rows.ids), array(rows.versions))
+			s.row = func(columns [][]byte) error {
+				same = same && string(columns[0]) == "t"
+				return nil
+			}
 		}
 	}
 	if r.kept {
