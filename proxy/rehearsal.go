@@ -80,7 +80,7 @@ func (t *takeover) rehearsed(a *act, permit string) (*rehearsal, bool, error) {
 		}
 	}
 	t.ask(askRehearse, []byte(permit)).row = r.settings
-	t.ask(askApart)
+	t.ask(askApart, []byte(permit))
 	if a.effect.CopyIn {
 		t.endGroup()
 		if f, err := t.play(); err != nil || f != nil {

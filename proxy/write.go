@@ -23,7 +23,7 @@ left join pg_catalog.pg_class c on c.oid = pg_catalog.to_regclass(pg_catalog.quo
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace`
 	askRehearse = "select current_user, r.* from hubpg.rehearse($1) r"
 	// New records get their numbers from here on, negative, for ids: such as are no value of the client's own, so that the Writer can tell.
-	askApart     = "select pg_catalog.set_config('hubpg.write_row', '7000000000000', true)"
+	askApart     = "select hubpg.number_from($1, 7000000000000)"
 	askCaptured  = "select * from hubpg.rehearsed_rows($1)"
 	askUnchanged = "select hubpg.unchanged($1)"
 	// The backend waits for HubSpot inside the transaction; the rollback to the savepoint takes the setting back.
@@ -120,18 +120,20 @@ func (t *takeover) proposed(a *act, permit string) (r *rehearsal, ok bool, err e
 			return nil, ok, err
 		}
 		var again bool
-		if len(r.rows) > 0 || r.tooLarge {
-			if ok, again, err = t.keepRows(r, permit, try); !again {
-				break
-			}
-		} else if ok, again, err = t.asItIs(a, permit, try); !again {
+		changes := len(r.rows) > 0 || r.tooLarge
+		if changes {
+			ok, again, err = t.keepRows(r, permit, try)
+		} else {
+			ok, again, err = t.asItIs(a, permit, try)
+		}
+		switch {
+		case again:
+		case changes && ok && err == nil:
+			return r, true, nil
+		default:
 			return nil, ok, err
 		}
 	}
-	if err != nil || !ok {
-		return nil, ok, err
-	}
-	return r, true, nil
 }
 
 // keepRows keeps what was rehearsed as it is until the statement is performed. Rows that others have changed since are to be rehearsed

@@ -112,3 +112,43 @@ drop function if exists pg_temp.testfunc();`).ReadAll()
 	}
 	c.agree("contacts", "email")
 }
+
+// TestARowThatWasTakenBackKeepsItsAnswer: a function that inserts rows in a loop, and goes on where one is there already, is performed
+// as it was rehearsed, each row with HubSpot's answer to itself.
+func TestARowThatWasTakenBackKeepsItsAnswer(t *testing.T) {
+	t.Parallel()
+	c := newCRM(t, nil)
+	c.unique()
+	c.contact("there@example.com")
+	admin := c.db.AdminConn(t)
+	for _, sql := range []string{
+		"create table app.log (address text, id bigint, what text)",
+		"grant all on app.log to app",
+		`create function app.load(addresses text[]) returns void language plpgsql as $$
+declare address text; made bigint;
+begin
+	foreach address in array addresses loop
+		begin
+			insert into hubspot.contacts (email) values (address) returning id into made;
+			insert into app.log values (address, made, 'made');
+		exception when unique_violation then
+			insert into app.log values (address, null, 'was there');
+		end;
+	end loop;
+end $$`,
+		"grant execute on all functions in schema app to app",
+	} {
+		exec(t, admin, sql)
+	}
+	c.known("select app.load('{probe@example.com}')")
+	exec(t, c.session(nil), "select app.load('{there@example.com,new@example.com,probe@example.com,newer@example.com}')")
+	const log = "select string_agg(address || ' ' || what, ', ' order by address) from app.log"
+	if got, want := value[string](t, admin, log), "new@example.com made, newer@example.com made, probe@example.com made, probe@example.com was there, "+
+		"there@example.com was there"; got != want {
+		t.Errorf("the log says %s", got)
+	}
+	if n := value[int](t, admin, "select count(*) from app.log l join hubspot.contacts c on c.id = l.id and c.email = l.address"); n != 3 {
+		t.Errorf("%d of 3 new rows have their ids", n)
+	}
+	c.agree("contacts", "email")
+}

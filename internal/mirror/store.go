@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,16 +45,20 @@ func (e *OccupiedError) Hint() string {
 
 // Store runs f, which calls an [Applier], in a transaction. A client's transaction that is open may have written a row that
 // f needs, and wait itself for the table that f has: f then gives way, and is run again from its beginning when the client
-// had time to go on. After three seconds of that the error is an [OccupiedError].
+// had time to go on. After three seconds of that the error is an [OccupiedError]. It is run again, too, when the client commits,
+// while f waits, a record that f was about to insert.
 func Store(ctx context.Context, db DB, f func(tx pgx.Tx) error) error {
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
 		err := pgx.BeginFunc(ctx, db, f)
-		if !occupied(err) {
+		switch kept := hasCode(err, lockNotAvailable, deadlockDetected); {
+		case !kept && !hasCode(err, uniqueViolation):
 			return err
-		}
-		if time.Since(began) > storePatience {
+		case time.Since(began) <= storePatience:
+		case kept:
 			return &OccupiedError{err}
+		default:
+			return err
 		}
 		pause := time.NewTimer(storePause * time.Duration(attempt))
 		select {
@@ -65,8 +70,14 @@ func Store(ctx context.Context, db DB, f func(tx pgx.Tx) error) error {
 	}
 }
 
-// occupied says that a transaction has ended because of another's locks.
-func occupied(err error) bool {
+// What Postgres says where transactions meet.
+const (
+	lockNotAvailable = "55P03"
+	deadlockDetected = "40P01"
+	uniqueViolation  = "23505"
+)
+
+func hasCode(err error, codes ...string) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code == "55P03" || pg.Code == "40P01") // lock_not_available, deadlock_detected
+	return ok && slices.Contains(codes, pg.Code)
 }
