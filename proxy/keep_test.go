@@ -487,6 +487,28 @@ func TestKeptBackendsMakeRoom(t *testing.T) {
 	}
 }
 
+// TestKeptBackendsDoNotHelpARoleOverItsLimit: the limit is the proxy's own, and whoever is over it has proved who he is already.
+func TestKeptBackendsDoNotHelpARoleOverItsLimit(t *testing.T) {
+	t.Parallel()
+	cluster, _ := guarded(t, false)
+	for _, role := range []string{"open", "scram"} {
+		r := newVerifying(t, cluster, "", false, func(c *proxy.Config) {
+			c.Auth, c.Limits.KeptBackends, c.Limits.SessionsPerRole, c.Limits.KeptFor = proxy.AuthAuto, 4, 1, time.Hour
+		})
+		r.leave(open(t, r.as("open", "", "application_name=kept"), nil), 1)
+		first := open(t, r.as(role, "s3cret"), nil)
+		if _, err := pgconn.Connect(deadline(t), r.as(role, "s3cret")); !isCode(err, "53300") {
+			t.Errorf("%s over its limit: %v", role, err)
+		}
+		if got := r.server.Stats().Kept; got != 1 {
+			t.Errorf("%s: %d are kept", role, got)
+		}
+		if err := first.Ping(deadline(t)); err != nil {
+			t.Errorf("%s: the session within the limit: %v", role, err)
+		}
+	}
+}
+
 // TestKeptBackendsLeaveADatabaseAlone that is to be dropped, renamed, moved or copied, within the seconds that Postgres waits for others
 // to go, whoever says so; those of other databases stay.
 func TestKeptBackendsLeaveADatabaseAlone(t *testing.T) {

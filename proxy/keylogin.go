@@ -103,7 +103,11 @@ func (in *keyLogin) take(typ byte, message []byte) error {
 	case 'R':
 		return in.authentication(message)
 	case 'E':
-		return pgwire.ParseError(message)
+		refused := pgwire.ParseError(message)
+		if refused.Code == noRoom {
+			return errors.Join(errNoRoom, refused)
+		}
+		return refused
 	case 'N':
 		in.notices = append(in.notices, pgwire.ParseError(message))
 	case 'S':

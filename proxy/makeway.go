@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"hubpg/internal/pgwire"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -121,13 +119,11 @@ func (k *keeper) makeRoom(ctx context.Context, attempt func() error) error {
 	return err
 }
 
-// isNoRoom reports whether a login was refused because there are too many connections already.
+// isNoRoom reports whether Postgres has refused a login because there are too many connections already. The proxy itself refuses some
+// with the same SQLSTATE, for limits of its own: to end backends does not help them.
 func isNoRoom(err error) bool {
 	if errors.Is(err, errNoRoom) {
 		return true
-	}
-	if e, ok := errors.AsType[*pgwire.Error](err); ok {
-		return e.Code == noRoom
 	}
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && e.Code == noRoom
