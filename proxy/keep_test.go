@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hubpg/internal/pgtest"
+	"hubpg/migrations"
 	"hubpg/proxy"
 
 	"github.com/google/go-cmp/cmp"
@@ -484,6 +485,27 @@ func TestKeptBackendsMakeRoom(t *testing.T) {
 				t.Errorf("%d panics", got)
 			}
 		})
+	}
+}
+
+// TestKeptBackendsMakeRoomForAParkedListener that needs a backend again.
+func TestKeptBackendsMakeRoomForAParkedListener(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Migrated(t, migrations.Up)
+	r := newKeepRig(t, db, func(c *proxy.Config) { c.Limits.KeptFor = time.Hour })
+	eventually(t, "the hub has read the log", func() bool { return r.server.Stats().HubPosition >= 0 })
+	role := guest(t, db)
+	exec(t, db.AdminConn(t), "alter role "+role+" connection limit 1")
+	as := func(c *pgx.ConnConfig) { c.User = role }
+	listener := open(t, r.url(), as)
+	exec(t, listener, "listen hubspot_deals")
+	r.parked(1)
+	r.leave(open(t, r.url("application_name=kept"), as), 1)
+	if _, err := listener.Exec(deadline(t), "select 1"); err != nil {
+		t.Errorf("the listener was not let in again: %v", err)
+	}
+	if got := r.server.Stats().Kept; got != 0 {
+		t.Errorf("%d are kept", got)
 	}
 }
 

@@ -282,7 +282,11 @@ func (f *front) relink(u *upstream) error {
 
 // renewed logs in again and repeats the residue.
 func (f *front) renewed(ctx context.Context) (*loginResult, []byte, error) {
-	in, err := f.renew(ctx)
+	var in *loginResult
+	err := f.server.keeper.makeRoom(ctx, func() (err error) {
+		in, err = f.renew(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
 	}
