@@ -78,13 +78,8 @@ func (k *keeper) ask(ctx context.Context, startup *pgwire.Startup) *standing {
 	return s
 }
 
-// ofNow returns the standing, or a new one where the client has taken long since it was asked for.
-func (s *standing) ofNow(ctx context.Context) *standing {
-	if s == nil || time.Since(s.asked) <= standingLasts {
-		return s
-	}
-	return s.keeper.ask(ctx, s.startup)
-}
+// lasts reports whether a login may still be judged by the standing.
+func (s *standing) lasts() bool { return s == nil || time.Since(s.asked) <= standingLasts }
 
 // claim returns what a login claims that has proved something; zero where its backend must be its own.
 func (s *standing) claim(proof string) (c claim) {

@@ -339,24 +339,32 @@ func (s *slow) Write(p []byte) (int, error) {
 func TestASlowProofIsJudgedByTheRoleOfNow(t *testing.T) {
 	t.Parallel()
 	cluster, _ := guarded(t, false)
-	r := newVerifying(t, cluster, "", false, func(c *proxy.Config) { c.Limits.KeptBackends = 4 })
+	r := newVerifying(t, cluster, "", false, func(c *proxy.Config) { c.Limits.KeptBackends, c.Limits.KeptFor = 4, time.Hour })
 	admin := open(t, cluster.SocketURL("postgres"), nil)
-	r.leave(open(t, r.as("scram", "s3cret"), nil), 1)
-	config, err := pgx.ParseConfig(r.as("scram", "s3cret"))
-	if err != nil {
-		t.Fatalf("parse: %v", err)
-	}
-	changed := false
-	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-		return &slow{Conn: conn, before: func() {
-			exec(t, admin, "alter role scram nologin")
-			changed = true
-			time.Sleep(1200 * time.Millisecond)
-		}}, err
-	}
-	if _, err := pgx.ConnectConfig(deadline(t), config); !isCode(err, "28000") || !changed {
-		t.Errorf("role changed %v: %v", changed, err)
+	for change, back := range map[string]string{
+		"alter role scram nologin":          "alter role scram login",
+		"alter role scram password 'other'": "alter role scram password 's3cret'",
+	} {
+		r.leave(open(t, r.as("scram", "s3cret"), nil), 1)
+		config, err := pgx.ParseConfig(r.as("scram", "s3cret"))
+		if err != nil {
+			t.Fatalf("parse: %v", err)
+		}
+		changed := false
+		config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			return &slow{Conn: conn, before: func() {
+				exec(t, admin, change)
+				changed = true
+				time.Sleep(1200 * time.Millisecond)
+			}}, err
+		}
+		if _, err := pgx.ConnectConfig(deadline(t), config); !isCode(err, "28000") || !changed {
+			t.Errorf("%s: role changed %v: %v", change, changed, err)
+		}
+		exec(t, admin, back)
+		exec(t, admin, "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'scram'")
+		eventually(t, "none is kept", func() bool { return r.server.Stats().Kept == 0 })
 	}
 }
 

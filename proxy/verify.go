@@ -171,7 +171,7 @@ func (l *login) verify(ctx context.Context) error {
 		return err
 	}
 	l.renew = func(ctx context.Context) (*loginResult, error) { return server.loginWithKeys(ctx, startup, keys) }
-	l.claim = role.ofNow(ctx).claim(proof)
+	l.claim = l.claimOfNow(ctx, role, proof)
 	return l.enter(ctx, func(ctx context.Context) (*loginResult, error) {
 		in, err := ahead.finish(ctx, keys)
 		if in == nil && err == nil {
@@ -184,6 +184,24 @@ func (l *login) verify(ctx context.Context) error {
 		}
 		return in, err
 	})
+}
+
+// claimOfNow returns what a client claims that has proved to know a verifier. Where it has taken long, role and password are looked at
+// anew: meanwhile the password may have become another, which the client has not proved to know.
+func (l *login) claimOfNow(ctx context.Context, role *standing, verifier string) claim {
+	if role.lasts() {
+		return role.claim(verifier)
+	}
+	server, startup := l.session.server, l.startup
+	_, now, _, err := server.verifiers.of(ctx, startup.Parameter("user"), func(b *pgx.Batch) { role = server.keeper.look(b, startup) })
+	if err != nil {
+		l.log.Warn("look whether a client may have a kept backend; it gets one of its own", "user", startup.Parameter("user"), "error", err)
+		return claim{}
+	}
+	if now != verifier {
+		return claim{}
+	}
+	return role.claim(verifier)
 }
 
 // proof asks the client for its proof and returns the keys that this yields. why says what to log of one that cannot be right.
