@@ -68,8 +68,8 @@ func (l *login) relay(ctx context.Context) error {
 	if errors.Is(err, errNoRoom) {
 		return errors.Join(errRefusedByServer, l.flush())
 	}
-	if l.sent > 0 {
-		l.claim = claim{} // what the client has shown is Postgres's to judge
+	if l.sent > 0 || errors.Is(err, errNeedPassword) {
+		l.claim = claim{} // what the client has shown, or will be asked for, is Postgres's to judge
 	}
 	return err
 }

@@ -1,17 +1,21 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"hubpg/internal/pgtest"
+	"hubpg/internal/pgwire"
 	"hubpg/migrations"
 	"hubpg/proxy"
 
@@ -384,6 +388,72 @@ func TestAuthenticationByPostgresNeedsABackendOfItsOwn(t *testing.T) {
 	r.leave(conn, 1)
 	if got := r.server.Stats().Reused; got != 0 {
 		t.Errorf("%d reused", got)
+	}
+}
+
+// TestAPasswordIsNeverTakenUnseen: once Postgres asks for one, the backend of a client that it has let in without is no answer to it.
+func TestAPasswordIsNeverTakenUnseen(t *testing.T) {
+	t.Parallel()
+	cluster, ca := guarded(t, true)
+	r := newVerifying(t, cluster, ca, true, func(c *proxy.Config) { c.Auth, c.Limits.KeptBackends, c.Limits.KeptFor = proxy.AuthAuto, 4, time.Hour })
+	admin := open(t, cluster.SocketURL("postgres"), nil)
+	trusted, err := pgconn.Connect(deadline(t), r.as("open", ""))
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	exec(t, admin, "alter role open password 's3cret'")
+	file := value[string](t, admin, "show hba_file")
+	hba, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, bytes.ReplaceAll(hba, []byte("open 127.0.0.1/32 trust"), []byte("open 127.0.0.1/32 scram-sha-256")), 0o600)
+	}
+	if err != nil {
+		t.Fatalf("change pg_hba.conf: %v", err)
+	}
+	exec(t, admin, "select pg_reload_conf()")
+	eventually(t, "Postgres asks for a password", func() bool {
+		_, err := pgconn.Connect(deadline(t), r.as("open", "wrong"))
+		return isCode(err, "28P01")
+	})
+	config, err := pgconn.ParseConfig(r.as("open", "wrong"))
+	if err != nil {
+		t.Fatalf("parse: %v", err)
+	}
+	tcp, err := net.Dial("tcp", r.server.Addr().String())
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	defer tcp.Close()
+	if _, err := tcp.Write(pgwire.AppendTLSRequest(nil)); err != nil {
+		t.Fatalf("ask for TLS: %v", err)
+	}
+	if _, err := tcp.Read(make([]byte, 1)); err != nil {
+		t.Fatalf("ask for TLS: %v", err)
+	}
+	conn := tls.Client(tcp, config.TLSConfig)
+	f := pgproto3.NewFrontend(conn, conn)
+	f.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber, Parameters: map[string]string{"user": "open", "database": "postgres"}})
+	say := func() pgproto3.BackendMessage {
+		t.Helper()
+		if err := f.Flush(); err != nil {
+			t.Fatalf("log in: %v", err)
+		}
+		m, err := f.Receive()
+		if err != nil {
+			t.Fatalf("log in: %v", err)
+		}
+		return m
+	}
+	if m, ok := say().(*pgproto3.AuthenticationCleartextPassword); !ok {
+		t.Fatalf("no question for a password: %T", m)
+	}
+	if err := trusted.Close(deadline(t)); err != nil {
+		t.Fatalf("leave: %v", err)
+	}
+	eventually(t, "its backend is kept", func() bool { return r.server.Stats().Kept == 1 })
+	f.Send(&pgproto3.PasswordMessage{Password: "wrong"})
+	if m, ok := say().(*pgproto3.ErrorResponse); !ok || m.Code != "28P01" {
+		t.Errorf("with a wrong password: %T %+v", m, m)
 	}
 }
 
