@@ -210,10 +210,10 @@ func (h *Hub) read(ctx context.Context, q changes.Querier, after int64) ([]chang
 	ctx, cancel := context.WithTimeout(ctx, hubPatience)
 	defer cancel()
 	list, err := changes.Read(ctx, q, after, hubPage)
-	if err != nil || len(list) == 0 || list[0].Seq == after+1 {
+	if err != nil || len(list) > 0 && list[0].Seq == after+1 {
 		return list, err
 	}
-	// A number is missing at the start: dropped with an old day, or one row erased.
+	// A number is missing at the start: not given out yet, dropped with an old day, or one row erased.
 	oldest, _, err := changes.Bounds(ctx, q)
 	if err == nil && oldest > after+1 {
 		err = errGap

@@ -371,6 +371,50 @@ func TestReplayBeyondTheLogIsRefused(t *testing.T) {
 	hears(t, conn, "hubspot_deals@18", 19, 20, r.change(writer, 1))
 }
 
+// TestAReplayThatRetentionOvertakesEnds, also where no change is left that the hub could miss one before.
+func TestAReplayThatRetentionOvertakesEnds(t *testing.T) {
+	t.Parallel()
+	r := newHubRig(t, func(c *proxy.Config) { c.Limits.ListenerQueue = 100 })
+	writer, conn := r.db.Conn(t), r.connect()
+	last := r.change(writer, 3000)
+	eventually(t, "the hub has read them", func() bool { return r.server.Stats().HubPosition == last })
+	f := conn.PgConn().Frontend()
+	f.Send(&pgproto3.Query{String: `listen "hubspot_deals@0"`})
+	f.Send(&pgproto3.Query{String: "begin"}) // nothing is told meanwhile, and a queue that is half full waits
+	if err := f.Flush(); err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	eventually(t, "the replay waits", func() bool {
+		return value[bool](t, writer, "select exists (select from pg_stat_activity where state = 'idle in transaction' and query = 'begin')")
+	})
+	time.Sleep(200 * time.Millisecond)
+	exec(t, writer, "delete from hubpg.changes")
+	f.Send(&pgproto3.Query{String: "commit"})
+	if err := f.Flush(); err != nil {
+		t.Fatalf("commit: %v", err)
+	}
+	if err := conn.PgConn().Conn().SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatalf("set deadline: %v", err)
+	}
+	for heard := int64(0); ; {
+		m, err := f.Receive()
+		if err != nil {
+			t.Fatalf("after change %d: %v", heard, err)
+		}
+		switch m := m.(type) {
+		case *pgproto3.NotificationResponse:
+			if heard++; heard == last {
+				t.Fatal("the log was kept")
+			}
+		case *pgproto3.ErrorResponse:
+			if m.Code != "HS001" {
+				t.Errorf("%s: %s", m.Code, m.Message)
+			}
+			return
+		}
+	}
+}
+
 func TestARoleHearsOnlyOfTablesThatItMayRead(t *testing.T) {
 	t.Parallel()
 	r := newHubRig(t, nil)
