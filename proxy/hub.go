@@ -411,24 +411,26 @@ func (h *Hub) goLive(sub *subscription, seq int64) bool {
 	return sub.live || sub.gone.Load()
 }
 
-// check says why a replay of everything after a place is not possible, if so.
-func (h *Hub) check(ctx context.Context, after int64) error {
+// check returns the place after which a replay begins, for 0 that before all that is kept, or says why it is not possible.
+func (h *Hub) check(ctx context.Context, after int64) (from int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, hubPatience)
 	defer cancel()
 	var oldest, newest int64
-	err := insist(ctx, func() (err error) {
+	err = insist(ctx, func() (err error) {
 		oldest, newest, err = changes.Bounds(ctx, h.pool)
 		return err
 	})
 	switch {
 	case err != nil:
-		return err
+		return 0, err
+	case after == 0:
+		return oldest - 1, nil
 	case after < oldest-1:
-		return &pastError{after: after, oldest: oldest}
+		return 0, &pastError{after: after, oldest: oldest}
 	case after > newest:
-		return &futureError{after: after, newest: newest}
+		return 0, &futureError{after: after, newest: newest}
 	}
-	return nil
+	return after, nil
 }
 
 // endAll ends every listening session. mu is held.

@@ -258,7 +258,7 @@ func (h *Hub) refuses(ctx context.Context, sub changes.Subscription, role string
 		return errNotPermitted()
 	}
 	if err == nil && sub.Replay {
-		err = h.check(ctx, sub.After)
+		_, err = h.check(ctx, sub.After)
 	}
 	if err != nil {
 		return refusalOf(err)

@@ -369,6 +369,9 @@ func TestReplayBeyondTheLogIsRefused(t *testing.T) {
 	exec(t, conn, "rollback")
 	exec(t, conn, `listen "hubspot_deals@18"`)
 	hears(t, conn, "hubspot_deals@18", 19, 20, r.change(writer, 1))
+	all := r.connect()
+	exec(t, all, `listen "hubspot_deals@0"`) // all that is kept
+	hears(t, all, "hubspot_deals@0", 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, r.change(writer, 1))
 }
 
 // TestAReplayThatRetentionOvertakesEnds, also where no change is left that the hub could miss one before.

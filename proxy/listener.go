@@ -331,7 +331,8 @@ func (l *listener) catchUp(ctx context.Context, sub *subscription) error {
 		return nil
 	}
 	if sub.Replay {
-		if err := l.hub.check(ctx, after); err != nil {
+		var err error
+		if after, err = l.hub.check(ctx, after); err != nil {
 			return err
 		}
 	}
