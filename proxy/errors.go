@@ -158,12 +158,10 @@ func errLogGap() *hubError {
 		"Reconnect, LISTEN again and read the tables anew."), endHub}
 }
 
-func errTooSlow(delivered int64) *hubError {
-	e := fatal("53400", "this session does not read its notifications fast enough", "Reconnect and LISTEN again.")
-	if delivered > 0 {
-		e.Hint = fmt.Sprintf("Reconnect and continue with @%d after the channel's name.", delivered)
-	}
-	return &hubError{e, endSlow}
+// errTooSlow tells a session that is cut off the change after which it may go on.
+func errTooSlow(place int64) *hubError {
+	return &hubError{fatal("53400", "this session does not read its notifications fast enough",
+		fmt.Sprintf("Reconnect and continue with @%d after the channel's name.", place)), endSlow}
 }
 
 // pastError says that a replay asks for changes that retention has taken.

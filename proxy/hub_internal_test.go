@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +25,49 @@ func TestTheHubRestsByHowManyItHasRung(t *testing.T) {
 			t.Errorf("rested %v: %v", time.Since(begun), err)
 		}
 	})
+}
+
+// TestASlowListenerIsToldWhereToGoOn without a gap on any of its channels.
+func TestASlowListenerIsToldWhereToGoOn(t *testing.T) {
+	t.Parallel()
+	events := func(seqs ...int64) (list []*event) {
+		for _, seq := range seqs {
+			list = append(list, &event{seq: seq})
+		}
+		return list
+	}
+	for name, c := range map[string]struct {
+		heard, waits, comes []int64
+		replayed            int64 // up to here on the other channel; less than 0: it is not replayed
+		want                string
+	}{
+		"it has heard nothing":              {nil, []int64{8, 9, 10}, []int64{11}, -1, "@7 "},
+		"it has heard some":                 {[]int64{5, 6}, []int64{8, 9, 10}, []int64{11}, -1, "@7 "},
+		"another channel is replayed":       {[]int64{1001}, []int64{1002, 1003, 1004}, []int64{1005}, 7, "@7 "},
+		"another channel, all of it queued": {[]int64{1001}, []int64{1002, 1003, 1004}, []int64{1005}, 1004, "@1001 "},
+	} {
+		client, server := net.Pipe()
+		defer client.Close()
+		defer server.Close()
+		v := &session{server: &Server{}, client: server}
+		v.server.config.Limits.ListenerQueue = 3
+		l := newListener(v)
+		live, replay := &subscription{listener: l}, &subscription{listener: l, reached: c.replayed}
+		if c.replayed >= 0 {
+			l.replays = []*subscription{replay}
+		}
+		if c.heard != nil {
+			l.push(bell{live, events(c.heard...)})
+			if _, n, more := l.take(nil); n != len(c.heard) || more {
+				t.Errorf("%s: %d taken, more %v", name, n, more)
+			}
+		}
+		l.push(bell{live, events(c.waits...)})
+		l.push(bell{live, events(c.comes...)})
+		if e := l.doom.Load(); e == nil || !strings.Contains(e.Hint, c.want) {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
 }
 
 func TestRingTellsHowManyHaveHeard(t *testing.T) {

@@ -33,12 +33,11 @@ type listener struct {
 	stop  context.CancelFunc
 	held  int // subscriptions; under the hub's mu
 
-	qmu       sync.Mutex // guards below; taken last
-	queue     []bell
-	waiting   int             // notifications in queue
-	replays   []*subscription // to be caught up
-	closed    bool
-	delivered int64 // newest change written to the client
+	qmu     sync.Mutex // guards below; taken last
+	queue   []bell
+	waiting int             // notifications in queue
+	replays []*subscription // to be caught up, the first of them now
+	closed  bool
 }
 
 // bell is notifications waiting, at least one.
@@ -52,6 +51,7 @@ type subscription struct {
 	changes.Subscription
 	listener *listener
 	gone     atomic.Bool // what still waits for it is dropped
+	reached  int64       // the replay has queued everything up to this change; under the listener's qmu
 	after    int64       // changes up to this one are not for it; under the hub's mu
 	live     bool        // the hub rings it; under the hub's mu
 }
@@ -91,6 +91,7 @@ func (l *listener) listen(ctx context.Context, a *action) {
 			return
 		}
 	}
+	sub.reached = sub.after
 	l.subs[a.sub.Name] = sub
 	l.hub.subscribe(sub)
 	l.start.Do(func() {
@@ -158,13 +159,33 @@ func (l *listener) push(bells ...bell) {
 			l.waiting += len(bells[i].events)
 		}
 	}
-	delivered := l.delivered
+	var place int64
+	if full {
+		place = l.place(bells)
+	}
 	l.qmu.Unlock()
 	if full {
-		l.cut(errTooSlow(delivered))
+		l.cut(errTooSlow(place))
 		return
 	}
 	l.nudge()
+}
+
+// place returns the change after which the client may go on without a gap on any of its channels, where some bells, at least one, find
+// no room. qmu is held.
+func (l *listener) place(bells []bell) int64 {
+	place := bells[0].events[0].seq - 1
+	for i := range l.queue {
+		if !l.queue[i].sub.gone.Load() {
+			place = min(place, l.queue[i].events[0].seq-1)
+		}
+	}
+	for _, sub := range l.replays {
+		if !sub.gone.Load() {
+			place = min(place, sub.reached)
+		}
+	}
+	return place
 }
 
 // cut ends the session for a reason. A client that does not read has a short time to take it.
@@ -279,7 +300,6 @@ func (l *listener) take(dst []byte) (out []byte, n int, more bool) {
 			heard = 1
 			e := b.events[0]
 			dst = pgwire.AppendNotification(dst, l.cancelKey.pid, b.sub.Name, e.payload)
-			l.delivered = e.seq
 			n++
 		}
 		l.waiting -= heard
@@ -311,7 +331,6 @@ func (l *listener) replay(ctx context.Context) {
 		var sub *subscription
 		if len(l.replays) > 0 {
 			sub = l.replays[0]
-			l.replays = l.replays[1:]
 		}
 		l.qmu.Unlock()
 		if sub == nil {
@@ -321,6 +340,9 @@ func (l *listener) replay(ctx context.Context) {
 			l.log.Error("replay change log to a listener", "channel", sub.Channel, "error", err)
 			l.cut(replayError(err))
 		}
+		l.qmu.Lock()
+		l.replays = l.replays[1:]
+		l.qmu.Unlock()
 	}
 }
 
@@ -335,6 +357,7 @@ func (l *listener) catchUp(ctx context.Context, sub *subscription) error {
 		if after, err = l.hub.check(ctx, after); err != nil {
 			return err
 		}
+		l.reaches(sub, after)
 	}
 	for !l.hub.goLive(sub, after) {
 		// Everything up to here is in the log before the read, so a page that is not full ends behind it.
@@ -345,20 +368,27 @@ func (l *listener) catchUp(ctx context.Context, sub *subscription) error {
 		}
 		for i := range list {
 			c := &list[i]
+			if rings(c, sub.Channel) {
+				if err := l.room(ctx); err != nil {
+					return err
+				}
+				l.push(bell{sub, []*event{l.hub.event(c)}})
+			}
 			after = c.Seq
-			if !rings(c, sub.Channel) {
-				continue
-			}
-			if err := l.room(ctx); err != nil {
-				return err
-			}
-			l.push(bell{sub, []*event{l.hub.event(c)}})
+			l.reaches(sub, after)
 		}
 		if len(list) < hubPage {
 			after = max(after, rung)
 		}
 	}
 	return nil
+}
+
+// reaches notes how far a replay has come.
+func (l *listener) reaches(sub *subscription, seq int64) {
+	l.qmu.Lock()
+	defer l.qmu.Unlock()
+	sub.reached = seq
 }
 
 // room waits until the queue is half empty: a replay follows its client's pace.
