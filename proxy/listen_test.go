@@ -447,6 +447,17 @@ func TestARoleHearsOnlyOfTablesThatItMayRead(t *testing.T) {
 	}
 	hears(t, conn, "hubspot_deals", r.change(owner, 1))
 	exec(t, conn, "listen other")
+	long := "p_" + strings.Repeat("x", 61) // Postgres cuts the channel, and the hub rings it cut
+	exec(t, owner, "create table hubspot."+long+" (id int)")
+	for _, channel := range []string{"hubspot_" + long, "hubspot_" + long[:55], `"hubspot_` + long + `.amount"`} {
+		if _, err := conn.Exec(deadline(t), "listen "+channel); !isCode(err, "42501") {
+			t.Errorf("%s without a grant: %v", channel, err)
+		}
+	}
+	exec(t, owner, "create table hubspot.deals_"+long[:40]+" (id int)")
+	exec(t, conn, `listen "hubspot_deals.`+long+`"`)
+	exec(t, owner, "grant select on hubspot."+long+" to "+role)
+	exec(t, conn, "listen hubspot_"+long)
 }
 
 func TestASlowListenerIsCutOffAndTheOthersAreNot(t *testing.T) {

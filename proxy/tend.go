@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
+	"hubpg/internal/changes"
 	"hubpg/internal/sqlstmt"
 
 	"github.com/jackc/pgx/v5"
@@ -138,25 +140,28 @@ func (h *Hub) permits(ctx context.Context, role, channel string) (bool, error) {
 func (h *Hub) forbidden(ctx context.Context, list []hearing) ([]hearing, error) {
 	ctx, cancel := context.WithTimeout(ctx, hubPatience)
 	defer cancel()
+	// A channel that was cut is that of every table whose name begins so.
 	const sql = `
 select k.n
-from unnest($1::text[], $2::text[], $3::text[]) with ordinality as k(role, schema, name, n)
+from unnest($1::text[], $2::text[], $3::text[], $4::bool[]) with ordinality as k(role, schema, name, cut, n)
 left join pg_roles r on r.rolname = k.role
 where r.oid is null or not coalesce((
     select bool_and(has_schema_privilege(r.oid, n.oid, 'usage')
         and (c.oid is null or has_table_privilege(r.oid, c.oid, 'select')))
     from pg_namespace n
     left join pg_class c
-    on c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') and (k.name = '' or c.relname = k.name)
+    on c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
+        and (k.name = '' or c.relname = k.name or k.cut and starts_with(c.relname::text, k.name))
     where n.nspname = k.schema), true)`
-	roles, schemas, tables := make([]string, len(list)), make([]string, len(list)), make([]string, len(list))
+	roles, schemas, tables, cut := make([]string, len(list)), make([]string, len(list)), make([]string, len(list)), make([]bool, len(list))
 	for i, k := range list {
 		roles[i] = k.role
 		schemas[i], tables[i] = h.target(k.channel)
+		cut[i] = changes.MayBeCut(k.channel) && !strings.HasPrefix(k.channel, schemas[i]+"_"+tables[i]+".")
 	}
 	var places []int64
 	err := insist(ctx, func() error {
-		rows, err := h.pool.Query(ctx, sql, roles, schemas, tables)
+		rows, err := h.pool.Query(ctx, sql, roles, schemas, tables, cut)
 		if err == nil {
 			places, err = pgx.CollectRows(rows, pgx.RowTo[int64])
 		}

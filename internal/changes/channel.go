@@ -67,6 +67,9 @@ func ParseChannel(name string, schemas []string) (s Subscription, ours bool, err
 	return s, true, nil
 }
 
+// MayBeCut reports whether a channel may stand for longer ones, which were cut.
+func MayBeCut(channel string) bool { return len(channel) > maxChannel-utf8.UTFMax }
+
 func cut(name string) string {
 	if len(name) <= maxChannel {
 		return name
