@@ -235,6 +235,21 @@ func TestPrintMasksSecretsAndSaysWhereValuesComeFrom(t *testing.T) {
 	}
 }
 
+func TestAURLThatCannotBeTakenApartIsMaskedWhole(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"postgres://db/x?user=me&password=hidden;more", "postgres://db/x?user=me&password=hidden%", "postgres://me:12?hidden@db/x",
+		"postgres://me:12#hidden@db/x", "postgres://me:12/hidden@db/x", "postgres://me:hi%dden@db/x", "postgres://db/x?password=hidden",
+	} {
+		if shown := config.Secret(text).String(); strings.Contains(shown, "hidden") || strings.Contains(shown, "dden") {
+			t.Errorf("%s is shown as %s", text, shown)
+		}
+	}
+	if got := config.Secret("postgres://me:hidden@db/x?sslmode=require").String(); got != "postgres://me:xxxxx@db/x?sslmode=require" {
+		t.Errorf("a whole one is shown as %s", got)
+	}
+}
+
 func TestValidateNamesTheSettingAndTheNextStep(t *testing.T) {
 	t.Parallel()
 	good := map[string]string{"HUBPG_HUBSPOT_TOKEN": "t", "HUBPG_DATABASE_URL": "postgres://h/d"}

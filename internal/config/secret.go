@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"net/url"
+	"strings"
 )
 
 // Secret is text that must not be printed. Every usual way of printing shows a mask; Reveal shows the text.
@@ -22,7 +23,10 @@ func (s Secret) String() string {
 	if err != nil || u.Scheme == "" || u.Host == "" {
 		return mask
 	}
-	query := u.Query()
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil || u.User == nil && strings.Contains(string(s), "@") { // a password that should have been encoded, which may be anywhere
+		return mask
+	}
 	for _, key := range []string{"password", "sslpassword"} {
 		if query.Has(key) {
 			query.Set(key, "xxxxx")
