@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // Deadlines of the questions to Postgres.
@@ -25,9 +27,10 @@ type Database interface {
 
 // Handler serves the page at /, its data at /status.json, and the health checks.
 type Handler struct {
-	cfg  Config
-	page *template.Template
-	mux  *http.ServeMux
+	cfg    Config
+	page   *template.Template
+	mux    *http.ServeMux
+	flight singleflight.Group
 }
 
 // Config says what a Handler shows.
@@ -85,9 +88,8 @@ type answer struct {
 
 // serveHealth says whether the process is alive and reaches Postgres. A process that is only not ready yet is healthy.
 func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), pingTimeout)
-	defer cancel()
-	if err := h.cfg.Database.Ping(ctx); err != nil {
+	_, err := h.once(r, "ping", pingTimeout, func(ctx context.Context) (*Report, error) { return nil, h.cfg.Database.Ping(ctx) })
+	if err != nil {
 		h.cfg.Logger.Debug("health check failed", slog.Any("error", err))
 		h.reply(w, http.StatusServiceUnavailable, answer{Reason: "the database is unreachable"})
 		return
@@ -145,9 +147,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request) {
 
 // read reads the report, or says in words for the reader why that is impossible.
 func (h *Handler) read(r *http.Request) (*Report, string) {
-	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
-	defer cancel()
-	report, err := Read(ctx, h.cfg.Database)
+	report, err := h.once(r, "read", readTimeout, func(ctx context.Context) (*Report, error) { return Read(ctx, h.cfg.Database) })
 	if err == nil {
 		return report, ""
 	}
@@ -156,6 +156,18 @@ func (h *Handler) read(r *http.Request) (*Report, string) {
 	}
 	h.cfg.Logger.Debug("status not read", slog.Any("error", err))
 	return nil, "the database is unreachable"
+}
+
+// once asks the database on behalf of all who want the same at one time: it is that of the lanes and of the proxy, who wait for the
+// same connections, and anybody who reaches the address may ask.
+func (h *Handler) once(r *http.Request, what string, within time.Duration, ask func(context.Context) (*Report, error)) (*Report, error) {
+	answer, err, _ := h.flight.Do(what, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), within)
+		defer cancel()
+		return ask(ctx)
+	})
+	report, _ := answer.(*Report)
+	return report, err
 }
 
 func (h *Handler) quota() []Quota {

@@ -1,12 +1,15 @@
 package status_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -223,4 +226,46 @@ func TestFeedsAreShownWithTheirRemedy(t *testing.T) {
 			t.Errorf("%q is not on the page", want)
 		}
 	}
+}
+
+// TestAFloodOfReadersTakesOneConnection of those that the lanes and the proxy work with.
+func TestAFloodOfReadersTakesOneConnection(t *testing.T) {
+	t.Parallel()
+	db := database(t, account)
+	config := db.Config()
+	config.MaxConns = 8
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	lock, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), "lock table hubpg.objects"); err != nil {
+		t.Fatal(err)
+	}
+	h := status.NewHandler(status.Config{Database: pool})
+	var readers sync.WaitGroup
+	for range 50 {
+		readers.Go(func() {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/status.json", nil))
+			if w.Code != http.StatusOK {
+				t.Errorf("answered %d %s", w.Code, w.Body)
+			}
+		})
+	}
+	var free int
+	work, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	time.Sleep(500 * time.Millisecond) // until all of them wait
+	if err := pool.QueryRow(work, "select 1").Scan(&free); err != nil {
+		t.Errorf("others find no connection: %v", err)
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Error(err)
+	}
+	readers.Wait()
 }
