@@ -45,6 +45,7 @@ const (
 	DefaultLoginTimeout       = time.Minute // as Postgres's authentication_timeout: who asks a person for a token takes long
 	DefaultConnectTimeout     = 10 * time.Second
 	DefaultListenerQueue      = 16_384
+	DefaultListens            = 10_000
 	DefaultCutOffGrace        = 5 * time.Second
 	DefaultCopyBytes          = 256 << 20
 	DefaultIdleAfterWrite     = time.Minute
@@ -122,6 +123,7 @@ type Limits struct {
 	LoginTimeout       time.Duration // from the first byte to the end of authentication
 	ConnectTimeout     time.Duration // to reach Postgres
 	ListenerQueue      int           // notifications waiting for one session before it is cut off
+	Listens            int           // in force for one session, and in one transaction of it, UNLISTENs included
 	CutOffGrace        time.Duration // for a client that does not read to take its last error
 	CopyBytes          int64         // of one COPY FROM STDIN into a mirrored table, kept until HubSpot has answered
 	// CopyDisk is what all sessions together may keep of such data in files, which have all of a COPY but its first MiB.
@@ -159,6 +161,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Limits.LoginTimeout, DefaultLoginTimeout)
 	setDefault(&c.Limits.ConnectTimeout, DefaultConnectTimeout)
 	setDefault(&c.Limits.ListenerQueue, DefaultListenerQueue)
+	setDefault(&c.Limits.Listens, DefaultListens)
 	setDefault(&c.Limits.CutOffGrace, DefaultCutOffGrace)
 	setDefault(&c.Limits.CopyBytes, DefaultCopyBytes)
 	setDefault(&c.Limits.CopyDisk, DefaultCopyDisk)

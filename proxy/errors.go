@@ -158,6 +158,11 @@ func errLogGap() *hubError {
 		"Reconnect, LISTEN again and read the tables anew."), endHub}
 }
 
+func errTooManyListens() *hubError {
+	return &hubError{fatal("54000", "this session listens to more than hubpg can remember",
+		"Reconnect and LISTEN to fewer channels, such as those of whole tables, and in shorter transactions."), endHub}
+}
+
 // errTooSlow tells a session that is cut off the change after which it may go on.
 func errTooSlow(place int64) *hubError {
 	return &hubError{fatal("53400", "this session does not read its notifications fast enough",

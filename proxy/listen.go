@@ -65,9 +65,15 @@ func (l *ledger) listens() bool { return l.active || len(l.pending)+len(l.staged
 // blank reports whether nothing of the kind is known.
 func (l *ledger) blank() bool { return !l.listens() && len(l.marks)+l.doubtful == 0 }
 
-// promise notes that Postgres will be asked to do a in round.
-func (l *ledger) promise(a action, round uint64) {
-	l.pending = append(l.pending, promise{a, round})
+// promise notes that Postgres will be asked to do a in round. Where a client does not stop asking it ends the session: what is noted
+// stays until the transaction is over.
+func (l *listener) promise(a action, round uint64) {
+	g := &l.ledger
+	if len(g.pending)+len(g.staged) >= l.server.config.Limits.Listens {
+		l.cut(errTooManyListens())
+		return
+	}
+	g.pending = append(g.pending, promise{a, round})
 }
 
 // rewrite replaces the hub's LISTENs in a message of the client. It is called by front, under mu.
@@ -82,7 +88,7 @@ func (l *listener) rewrite(ctx context.Context, message []byte) []byte {
 	case 'E':
 		if portal, _, ok := pgwire.CutString(message[pgwire.HeaderLen:]); ok {
 			if a, listens := l.ledger.portals[string(portal)]; listens {
-				l.ledger.promise(a, l.ledger.asked+1)
+				l.promise(a, l.ledger.asked+1)
 			}
 		}
 	case 'C':
@@ -100,7 +106,7 @@ func (l *listener) query(ctx context.Context, message []byte) []byte {
 	l.residue.query(text, &l.ledger, l.hub)
 	replaced, actions := l.study(ctx, text)
 	for _, a := range actions {
-		l.ledger.promise(a, l.ledger.asked)
+		l.promise(a, l.ledger.asked)
 	}
 	if replaced == "" {
 		return message

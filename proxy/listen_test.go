@@ -374,6 +374,35 @@ func TestReplayBeyondTheLogIsRefused(t *testing.T) {
 	hears(t, all, "hubspot_deals@0", 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, r.change(writer, 1))
 }
 
+// TestListensAreBounded: what is remembered of them is the memory of all sessions.
+func TestListensAreBounded(t *testing.T) {
+	t.Parallel()
+	r := newHubRig(t, func(c *proxy.Config) { c.Limits.Listens = 50 })
+	writer, witness := r.db.Conn(t), r.connect()
+	for i := range 50 {
+		exec(t, witness, fmt.Sprintf("listen hubspot_deals%d", i))
+	}
+	for name, text := range map[string]string{
+		"in force": "listen hubspot_t%d", "in one transaction": "begin; listen hubspot_deals; --%d",
+		"UNLISTENs": "begin; unlisten hubspot_deals; --%d", "together": strings.Repeat("listen hubspot_deals;", 51) + "--%d",
+	} {
+		conn := open(t, r.url(), func(c *pgx.ConnConfig) { c.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol })
+		var err error
+		for i := 0; i <= 50 && err == nil; i++ {
+			_, err = conn.Exec(deadline(t), fmt.Sprintf(text, i))
+			if err == nil && i == 50 {
+				_, err = conn.Exec(deadline(t), "select 1")
+			}
+		}
+		if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "54000" || e.Severity != "FATAL" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	exec(t, witness, "unlisten *")
+	exec(t, witness, "listen hubspot_deals")
+	hears(t, witness, "hubspot_deals", r.change(writer, 1))
+}
+
 // TestAReplayThatRetentionOvertakesEnds, also where no change is left that the hub could miss one before.
 func TestAReplayThatRetentionOvertakesEnds(t *testing.T) {
 	t.Parallel()

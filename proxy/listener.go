@@ -85,6 +85,10 @@ func (l *listener) listen(ctx context.Context, a *action) {
 	if l.subs[a.sub.Name] != nil {
 		return // as in Postgres, a second LISTEN changes nothing
 	}
+	if len(l.subs) >= l.server.config.Limits.Listens {
+		l.cut(errTooManyListens())
+		return
+	}
 	sub := &subscription{Subscription: a.sub, listener: l, after: a.from}
 	if a.from == fromCommit {
 		if sub.after = l.newest(ctx); sub.after < 0 {
