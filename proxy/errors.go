@@ -131,7 +131,7 @@ func errHubNotReady() *pgwire.Error {
 func errNotPermitted() *pgwire.Error {
 	return &pgwire.Error{
 		Severity: "ERROR", Code: "42501", Message: "permission denied to listen on this channel",
-		Hint: "A role hears only of tables that it may select from; grant it usage on the schema and select on its tables.",
+		Hint: "A role hears only of tables whose every row it may select; grant it usage on the schema and select on its tables, without row security.",
 	}
 }
 

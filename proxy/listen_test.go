@@ -485,6 +485,15 @@ func TestARoleHearsOnlyOfTablesThatItMayRead(t *testing.T) {
 	}
 	exec(t, owner, "create table hubspot.deals_"+long[:40]+" (id int)")
 	exec(t, conn, `listen "hubspot_deals.`+long+`"`)
+	exec(t, owner, "create table hubspot.mine (id int)")
+	exec(t, owner, "grant select on hubspot.mine to "+role)
+	exec(t, conn, "listen hubspot_mine")
+	exec(t, conn, "unlisten hubspot_mine")
+	exec(t, owner, "alter table hubspot.mine enable row level security") // shows the role no row
+	if _, err := conn.Exec(deadline(t), "listen hubspot_mine"); !isCode(err, "42501") {
+		t.Errorf("with policies: %v", err)
+	}
+	exec(t, r.connect(), "listen hubspot_mine") // the owner
 	exec(t, owner, "grant select on hubspot."+long+" to "+role)
 	exec(t, conn, "listen hubspot_"+long)
 }

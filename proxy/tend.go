@@ -124,7 +124,7 @@ func (h *Hub) readNames(ctx context.Context) error {
 // hearing is a role that listens, or wants to, on a channel.
 type hearing struct{ role, channel string }
 
-// permits reports whether a role may read what a channel tells: the tables of the schema, or the one table.
+// permits reports whether a role may read what a channel tells: the tables of the schema, or the one table, and of these every row.
 func (h *Hub) permits(ctx context.Context, role, channel string) (bool, error) {
 	v, err, _ := h.flight.Do("permits "+role+"\x00"+channel, func() (any, error) {
 		refused, err := h.forbidden(ctx, []hearing{{role, channel}})
@@ -147,7 +147,9 @@ from unnest($1::text[], $2::text[], $3::text[], $4::bool[]) with ordinality as k
 left join pg_roles r on r.rolname = k.role
 where r.oid is null or not coalesce((
     select bool_and(has_schema_privilege(r.oid, n.oid, 'usage')
-        and (c.oid is null or has_table_privilege(r.oid, c.oid, 'select')))
+        and (c.oid is null or has_table_privilege(r.oid, c.oid, 'select')
+            and (not c.relrowsecurity or r.rolsuper or r.rolbypassrls
+                or not c.relforcerowsecurity and pg_has_role(r.oid, c.relowner, 'usage'))))
     from pg_namespace n
     left join pg_class c
     on c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
