@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -232,7 +233,7 @@ func (s *survey) table(ctx context.Context, name, typeID string, pipelines bool,
 		return nil
 	}
 	path := name
-	if pipelines && typeID[0] == '2' {
+	if pipelines && strings.HasPrefix(typeID, "2") {
 		path = typeID
 	}
 	properties, err := s.client.ListProperties(ctx, path, false)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -67,5 +69,24 @@ func TestPlanOfSomeObjects(t *testing.T) {
 	}
 	if len(got.Skipped) != 1 || got.Skipped[0].Table != "dealz" || !strings.Contains(got.Skipped[0].Reason, "deals was probably meant") {
 		t.Errorf("not mirrored: %+v", got.Skipped)
+	}
+}
+
+// TestPlanOfASchemaThatHubSpotNamesByHalf goes on with what can be counted.
+func TestPlanOfASchemaThatHubSpotNamesByHalf(t *testing.T) {
+	t.Parallel()
+	s := sandbox.New(sandbox.Config{Seed: 1, Contacts: 40, Quiet: true})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "schemas") {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"results":[{"name":"ship"}]}`)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	r := run(t, map[string]string{"HUBPG_HUBSPOT_URL": server.URL, "HUBPG_HUBSPOT_TOKEN": sandbox.DefaultToken}, "plan", "--json")
+	if r.status != exitDone || !strings.Contains(r.stdout, `"contacts"`) {
+		t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
 	}
 }
