@@ -168,10 +168,11 @@ func TestABackendEndsWithItsClient(t *testing.T) {
 func endBackends(t *testing.T, r *rig) {
 	admin := r.db.Conn(t)
 	for name, how := range map[string]func(*pgx.Conn){
-		"within a transaction":     func(c *pgx.Conn) { exec(t, c, "begin") },
-		"within a failed one":      func(c *pgx.Conn) { exec(t, c, "begin"); _, _ = c.Exec(deadline(t), "select 1/0") },
-		"without Terminate":        func(c *pgx.Conn) { c.PgConn().Conn().Close() },
-		"with a setting of my own": func(c *pgx.Conn) { exec(t, c, "set my.own = 'x'") },
+		"within a transaction":         func(c *pgx.Conn) { exec(t, c, "begin") },
+		"within a failed one":          func(c *pgx.Conn) { exec(t, c, "begin"); _, _ = c.Exec(deadline(t), "select 1/0") },
+		"without Terminate":            func(c *pgx.Conn) { c.PgConn().Conn().Close() },
+		"with a setting of my own":     func(c *pgx.Conn) { exec(t, c, "set my.own = 'x'") },
+		"with one that was taken back": func(c *pgx.Conn) { exec(t, c, "reset my.own") },
 		"with one that was made with a parameter": func(c *pgx.Conn) {
 			exec(t, c, "select set_config($1, 'x', false)", "my.own")
 		},

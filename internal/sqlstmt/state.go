@@ -112,7 +112,7 @@ func MayOutlast(text []byte) bool {
 			return true
 		case s.is(t, "set_config"), first && (s.is(t, "load") || s.is(t, "do") || s.is(t, "call")):
 			return true
-		case t.kind == tokenQuoted && s.name(t) == "set_config", s.is(t, "set") && s.setsOwn():
+		case t.kind == tokenQuoted && s.name(t) == "set_config", (s.is(t, "set") || s.is(t, "reset")) && s.setsOwn():
 			return true
 		}
 		first = s.punct(t, ';')
@@ -126,7 +126,7 @@ func (s *scanner) backslash(t token) bool {
 	return strings.IndexByte(text, '\\') >= 0 && (t.kind == tokenQuoted || strings.IndexByte("eEuU$", text[0]) < 0)
 }
 
-// setsOwn reports whether the name of what is set has two parts, or may have. The scanner is behind the SET.
+// setsOwn reports whether the name of what is set has two parts, or may have. The scanner is behind the SET or RESET.
 func (s *scanner) setsOwn() bool {
 	t := s.next()
 	for s.is(t, "local") || s.is(t, "session") {
