@@ -87,16 +87,27 @@ func NewPair(x, y *Table) *Pair {
 	return &Pair{Schema: x.Schema, Name: fit(x.Name + "_" + y.Name), A: x, B: y}
 }
 
+// typeID is a column that each association table has besides.
+const typeID = "type_id"
+
 // ColumnA is the name of the column that holds A's record id.
-func (p *Pair) ColumnA() string { return fit(p.A.Singular + "_id") }
+func (p *Pair) ColumnA() string { return p.A.reference() }
+
+// reference is the name of a column that holds the id of one of the table's records.
+func (t *Table) reference() string {
+	if name := fit(t.Singular + "_id"); name != typeID {
+		return name
+	}
+	return t.Singular + "_record_id"
+}
 
 // ColumnB is the name of the column that holds B's record id. Where a type is associated with itself it is the record
 // pointed at, to_<singular>_id.
 func (p *Pair) ColumnB() string {
-	if name := fit(p.B.Singular + "_id"); name != p.ColumnA() {
+	if name := p.B.reference(); name != p.ColumnA() {
 		return name
 	}
-	return fit("to_" + p.B.Singular + "_id")
+	return fit("to_" + p.B.reference())
 }
 
 // Key is the pair's object type in hubpg.objects: both type ids with a colon between.
