@@ -22,11 +22,15 @@ const maxKey = 2600
 // HubSpot keeps unique. Without a name it sees to all tables that are complete. See [Mapper.EnsureUnique] for what may
 // put an index off; calling again is cheap.
 func (m *Mapper) EnsureUniques(ctx context.Context, db DB, known *Catalog, table string) error {
+	definitions, err := m.uniqueDefinitions(ctx, db)
+	if err != nil {
+		return err
+	}
 	rows, err := db.Query(ctx, `
 select c.table_name, c.column_name
 from hubpg.columns c
 join hubpg.objects o using (portal_id, table_name)
-left join `+ident(m.c.Schema, "properties")+` p on p.object_table = c.table_name and p.name = c.property
+left join `+definitions+` p on p.object_table = c.table_name and p.name = c.property
 where c.portal_id = $1 and case when $2 = '' then o.phase = 'live' else c.table_name = $2 end
 and o.deletes = 'hard' and c.kind = 'text' and c.placement = 'column' and c.archived_at is null
 and (p.unique_value or o.object_type = '0-1' and c.property = 'email')
@@ -47,6 +51,23 @@ order by 1, 2`, m.c.PortalID, table)
 		}
 	}
 	return nil
+}
+
+// uniqueDefinitions is where it stands which properties are unique. Where somebody else has the name of that table, or has put something
+// in its place, nothing is known of any but the contacts' email, which is unique in every account.
+func (m *Mapper) uniqueDefinitions(ctx context.Context, q Querier) (from string, err error) {
+	table, known := ident(m.c.Schema, "properties"), false
+	err = q.QueryRow(ctx, `
+select array_agg(attname::text) @> '{object_table,name,unique_value}' is true
+from pg_attribute
+where attrelid = to_regclass($1) and not attisdropped`, table).Scan(&known)
+	if err != nil {
+		return "", fmt.Errorf("look for the definitions of properties: %w", err)
+	}
+	if !known {
+		return "(select null::text as object_table, null::text as name, false as unique_value)", nil
+	}
+	return table, nil
 }
 
 // EnsureUnique gives a column a unique index, which ON CONFLICT needs, and reports whether it is there now. Values that
