@@ -252,5 +252,14 @@ func (s *step) pair(ctx context.Context) (*catalog.Pair, error) {
 		}
 		s.e.tables.forget() // another process may have just made it
 	}
-	return nil, fmt.Errorf("association table %s is not in the catalog", s.args.Table)
+	var known bool
+	err := s.e.cfg.Pool.QueryRow(ctx, "select exists (select from hubpg.objects where portal_id = $1 and table_name = $2)",
+		s.args.Portal, s.args.Table).Scan(&known)
+	if err != nil {
+		return nil, fmt.Errorf("look for %s: %w", s.args.Table, err)
+	}
+	if !known {
+		return nil, errEnded // it was dropped when it was gone
+	}
+	return nil, errMisshapen
 }

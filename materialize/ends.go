@@ -34,13 +34,20 @@ func hint(err error) string {
 	}
 	pg, _ := errors.AsType[*pgconn.PgError](err)
 	switch {
+	case errors.Is(err, errMisshapen):
+		return hintMisshapen
 	case pg != nil && pg.Code == "42P01": // undefined_table
 		return "the table is not there: the next look at the schema makes it again and fills it"
 	case pg != nil && slices.Contains(misshapen, pg.Code):
-		return "the table is not as hubpg made it: rename or drop it, and hubpg makes it again and fills it"
+		return hintMisshapen
 	}
 	return hubapi.Hint(err)
 }
+
+const hintMisshapen = "the table is not as hubpg made it: rename or drop it, and hubpg makes it again and fills it"
+
+// errMisshapen says that an association table is not there, and something else in its place.
+var errMisshapen = errors.New("somebody has put something else in the place of the table")
 
 // misshapen are what Postgres says of a table that somebody has put another in the place of: undefined_column,
 // invalid_column_reference (no key), datatype_mismatch, wrong_object_type (a view).

@@ -115,3 +115,12 @@ func (w *world) live(objectType string) []sandbox.Record {
 	}
 	return live
 }
+
+// wakeLane lets lanes that sleep take their next step.
+func (w *world) wakeLane(lane string) {
+	w.t.Helper()
+	w.exec(`
+update hubpg.river_job
+set state = 'available', scheduled_at = now()
+where args ->> 'lane' = $1 and state in ('available', 'scheduled') and scheduled_at > now()`, lane)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -118,8 +119,8 @@ func ofTheAccount(err error) bool {
 	if _, ok := errors.AsType[*hubapi.AuthError](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return true
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return !strings.HasPrefix(pg.Code, "42") // of a table that is not there, or not ours
 	}
 	return away(err) || errors.Is(err, errMoved) || errors.Is(err, errSchemaMoved)
 }

@@ -143,14 +143,14 @@ func (a *Applier) sever(ctx context.Context, tx pgx.Tx, t *catalog.Table, ids []
 		return nil, nil
 	}
 	found, err := tx.Query(ctx, `
-select o.table_name, c.attname, f.attname
+select o.table_name, e.attname, f.attname
 from hubpg.objects o
-join pg_class r on r.relname = o.table_name and r.relnamespace = $3::regnamespace
-join pg_attribute f on f.attrelid = r.oid and f.attnum = 1
-join pg_attribute c on c.attrelid = r.oid
-  and (c.attnum = 1 and o.from_table = $2 or c.attnum = 2 and o.to_table = $2)
-where o.portal_id = $1 and o.kind = 'association'
-order by 1, c.attnum`, a.portal, t.Name, ident(t.Schema))
+join pg_class c on c.relname = o.table_name and c.relnamespace = $3::regnamespace
+join pg_attribute f on f.attrelid = c.oid and f.attnum = 1
+join pg_attribute e on e.attrelid = c.oid
+  and (e.attnum = 1 and o.from_table = $2 or e.attnum = 2 and o.to_table = $2)
+where o.portal_id = $1 and o.kind = 'association' and `+ours+`
+order by 1, e.attnum`, a.portal, t.Name, ident(t.Schema))
 	if err != nil {
 		return nil, fmt.Errorf("list association tables: %w", err)
 	}

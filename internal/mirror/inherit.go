@@ -148,7 +148,15 @@ where portal_id = $1 and kind = 'association' and (from_table = any($2) or to_ta
 		if err != nil {
 			return err
 		}
-		for _, pair := range pairs {
+		standing, err := collectNames(ctx, tx, `
+select name
+from unnest($2::text[]) as name
+join pg_class c on c.oid = to_regclass(format('%I.%I', $1::text, name))
+where `+ours, m.c.Schema, pairs)
+		if err != nil {
+			return err
+		}
+		for _, pair := range standing { // something else in the place of one stays
 			if _, err := tx.Exec(ctx, "drop table "+ident(m.c.Schema, pair)); err != nil {
 				return err
 			}

@@ -15,7 +15,7 @@ import (
 // Catalog is what an account's schema holds.
 type Catalog struct {
 	Tables []*catalog.Table // in catalog order
-	Pairs  []*catalog.Pair  // by name
+	Pairs  []*catalog.Pair  // by name; without those in whose place somebody has put something else
 }
 
 // Table returns the table of an object type, nil if there is none.
@@ -47,6 +47,11 @@ func (m *Mapper) Load(ctx context.Context, q Querier) (*Catalog, error) {
 	return c, nil
 }
 
+// ours is the condition, in SQL, that a relation under the alias c is a table of objects or associations as hubpg makes them, and not
+// what somebody has put in the place of one.
+const ours = `(c.relkind in ('r', 'p') and exists (
+	select from pg_attribute own where own.attrelid = c.oid and own.attname = '` + catalog.ReadAt + `' and not own.attisdropped))`
+
 // Load reads the catalog of an account from the database.
 func Load(ctx context.Context, q Querier, portalID int64) (*Catalog, error) {
 	tables, err := loadTables(ctx, q, portalID, "")
@@ -59,7 +64,8 @@ func Load(ctx context.Context, q Querier, portalID int64) (*Catalog, error) {
 select o.table_name, o.from_table, o.to_table, a.schema_name
 from hubpg.objects o
 join hubpg.accounts a using (portal_id)
-where o.portal_id = $1 and o.kind = 'association'
+left join pg_class c on c.oid = to_regclass(format('%I.%I', a.schema_name, o.table_name))
+where o.portal_id = $1 and o.kind = 'association' and (c.oid is null or `+ours+`)
 order by o.table_name`, portalID)
 	if err != nil {
 		return nil, fmt.Errorf("load catalog: %w", err)

@@ -82,6 +82,9 @@ func (m *Mapper) EnsureObject(ctx context.Context, db DB, def *ObjectDef) (*cata
 		if p := m.plan(t, def); !p.change.Any() && done {
 			return t, p.change, nil
 		}
+		if other, err := replaced(ctx, db, t); err != nil || other {
+			return t, SchemaChange{}, err
+		}
 	}
 	name := ""
 	if t != nil {
@@ -109,6 +112,15 @@ func (m *Mapper) EnsureObject(ctx context.Context, db DB, def *ObjectDef) (*cata
 		return nil, SchemaChange{}, fmt.Errorf("map %s: %w", def.Name, err)
 	}
 	return t, change, nil
+}
+
+// replaced reports whether somebody has put something else in the place of a table, which is left alone.
+func replaced(ctx context.Context, q Querier, t *catalog.Table) (other bool, err error) {
+	err = q.QueryRow(ctx, "select exists (select from pg_class c where c.oid = to_regclass($1) and not "+ours+")", tableIdent(t)).Scan(&other)
+	if err != nil {
+		return false, fmt.Errorf("map %s: %w", t.Name, err)
+	}
+	return other, nil
 }
 
 // identified reports whether a table's ids are an identity column, as those of tables made by earlier versions are not. One that is not

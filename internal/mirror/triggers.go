@@ -81,15 +81,18 @@ func guardSQL(g guarded, portal int64, owner string) string {
 	return b.String()
 }
 
-// guardAll gives triggers to the account's tables that have none: those made before there were writes.
+// guardAll gives triggers to the account's tables that have none: those made before there were writes. What somebody has put in the
+// place of a table is none of them.
 func (m *Mapper) guardAll(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
 select o.table_name, o.kind
 from hubpg.objects o
 join pg_class c on c.relname = o.table_name and c.relnamespace = to_regnamespace($2)
-where o.portal_id = $1
+where o.portal_id = $1 and case when o.kind = 'lookup' then c.relkind = 'r' and (
+	select array_agg(a.attname::text) from pg_attribute a where a.attrelid = c.oid and not a.attisdropped) @> ($4::jsonb ->> o.table_name)::text[]
+	else `+ours+` end
 and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = $3)
-order by o.table_name`, m.c.PortalID, ident(m.c.Schema), guardTrigger)
+order by o.table_name`, m.c.PortalID, ident(m.c.Schema), guardTrigger, lookupKeys())
 	if err != nil {
 		return fmt.Errorf("list unguarded tables: %w", err)
 	}
@@ -122,4 +125,13 @@ order by o.table_name`, m.c.PortalID, ident(m.c.Schema), guardTrigger)
 		}
 	}
 	return nil
+}
+
+// lookupKeys are the keys of the lookup tables as array literals, by table.
+func lookupKeys() map[string]string {
+	keys := map[string]string{}
+	for _, l := range append(Lookups(), mergesTable()) {
+		keys[l.Name] = "{" + strings.Join(l.Key, ",") + "}"
+	}
+	return keys
 }
