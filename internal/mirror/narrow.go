@@ -107,7 +107,7 @@ func leastUsed(t *catalog.Table, usage map[string]int64) []catalog.Column {
 
 // overflow moves columns into _overflow with their values.
 func (m *Mapper) overflow(ctx context.Context, tx pgx.Tx, t *catalog.Table, moving []catalog.Column) error {
-	var values, present, drop strings.Builder
+	var values, emptied, present, drop strings.Builder
 	for chunk := range slices.Chunk(moving, moveChunk) {
 		fmt.Fprintf(&values, " || jsonb_build_object(%s)", list(columnNames(chunk), ", ", func(c string) string {
 			return quote(c) + ", t." + ident(c)
@@ -120,9 +120,10 @@ func (m *Mapper) overflow(ctx context.Context, tx pgx.Tx, t *catalog.Table, movi
 		}
 		fmt.Fprintf(&present, "t.%s is not null", ident(c.Name))
 		fmt.Fprintf(&drop, "\n  drop column %s", ident(c.Name))
+		fmt.Fprintf(&emptied, ", %s = null", ident(c.Name)) // or a row that is full has no room for _overflow
 	}
 	sql := "update " + tableIdent(t) + " t set _overflow = jsonb_strip_nulls(coalesce(t._overflow, '{}')" + values.String() +
-		") where " + present.String() + ";\nalter table " + tableIdent(t) + drop.String() + ";"
+		")" + emptied.String() + " where " + present.String() + ";\nalter table " + tableIdent(t) + drop.String() + ";"
 	if _, err := tx.Exec(ctx, "select set_config('TimeZone', 'UTC', true), set_config('"+applierSetting+"', 'on', true)"); err != nil {
 		return err
 	}
