@@ -32,6 +32,17 @@ func (m *Mapper) setDeletes(ctx context.Context, tx pgx.Tx, t *catalog.Table) er
 	if err := quietly(ctx, tx); err != nil {
 		return err
 	}
+	if m.c.SoftDeletes { // the rows that stay may have the values that other records get
+		for _, column := range t.Unique {
+			index, err := uniqueIndex(ctx, tx, t, column)
+			if err != nil {
+				return err
+			}
+			if index != nil {
+				sql += "drop index " + *index + ";\n"
+			}
+		}
+	}
 	if err := script(ctx, tx, sql); err != nil {
 		return err
 	}
