@@ -27,7 +27,11 @@ func MaintainChangeLog(ctx context.Context, db DB, keep time.Duration) error {
 	if keep <= 0 {
 		keep = DefaultKeep
 	}
-	now := time.Now().UTC()
+	var now time.Time // by the clock that dates the changes
+	if err := db.QueryRow(ctx, "select now()").Scan(&now); err != nil {
+		return fmt.Errorf("ask for the time of the change log: %w", err)
+	}
+	now = now.UTC()
 	today := now.Truncate(24 * time.Hour)
 	for ahead := range partitionsAhead + 1 {
 		if err := ensureDay(ctx, db, today.AddDate(0, 0, ahead)); err != nil {
