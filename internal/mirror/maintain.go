@@ -74,7 +74,8 @@ alter table hubpg.changes attach partition `+name+` for values from (`+quote(fro
 	})
 }
 
-// dropBefore drops the partitions of days that ended before the given instant.
+// dropBefore drops the partitions of days that ended before the given instant, and what has a smaller number than any change in them: a
+// transaction that began later may have got one, and what is kept has no gaps.
 func dropBefore(ctx context.Context, db DB, before time.Time) error {
 	rows, err := db.Query(ctx, `
 select c.relname
@@ -95,13 +96,25 @@ order by c.relname`)
 			continue
 		}
 		if err := withLockTimeout(ctx, db, func(tx pgx.Tx) error {
-			return script(ctx, tx, "drop table if exists "+ident("hubpg", name))
+			var exists bool
+			if err := tx.QueryRow(ctx, "select to_regclass($1) is not null", ident("hubpg", name)).Scan(&exists); err != nil || !exists {
+				return err
+			}
+			var last int64
+			if err := tx.QueryRow(ctx, "select coalesce(max(seq), 0) from "+ident("hubpg", name)).Scan(&last); err != nil {
+				return err
+			}
+			if err := script(ctx, tx, "drop table "+ident("hubpg", name)); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, "delete from hubpg.changes where seq <= $1", last)
+			return err
 		}); err != nil {
 			return err
 		}
 	}
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "delete from hubpg.changes_default where at < $1", before)
+		_, err := tx.Exec(ctx, "delete from hubpg.changes where seq <= (select max(seq) from hubpg.changes_default where at < $1)", before)
 		return err
 	})
 }
