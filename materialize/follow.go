@@ -54,8 +54,8 @@ func (s *step) follow(ctx context.Context) (time.Duration, error) {
 	if told = told && began.Sub(time.UnixMilli(p.Amiss)) > toldAmiss; told {
 		pace.Idle = max(pace.Idle, pace.Told)
 	}
-	if c.revision == 0 {
-		p.Since = began.Add(-clockSkew).UnixMilli()
+	if soonest := began.Add(-clockSkew).UnixMilli(); c.revision == 0 || p.Since > began.UnixMilli() { // by a clock that was wrong
+		p.Since, p.Tie = soonest, 0
 	}
 	p.Overlap = min(max(p.Overlap, shortOverlap), pace.Overlap)
 	p.Pause = min(max(p.Pause, pace.Busy), pace.Idle)

@@ -184,7 +184,7 @@ set last_error = excluded.last_error, hint = excluded.hint, error_at = now()`,
 // openTable starts the lanes of a table. For a new one it first records from when on changes are followed: the
 // backfill begins after that instant, so nothing falls between.
 func (s *step) openTable(ctx context.Context, t *catalog.Table) error {
-	since, err := json.Marshal(followPosition{Since: time.Now().Add(-clockSkew).UnixMilli()})
+	since, err := json.Marshal(followPosition{Since: s.hubTime().Add(-clockSkew).UnixMilli()})
 	if err != nil {
 		return fmt.Errorf("open %s: %w", t.Name, err)
 	}

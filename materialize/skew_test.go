@@ -89,3 +89,21 @@ func TestANewColumnIsFilledBesideAFasterClock(t *testing.T) {
 	}
 	w.awaitEqual(20*time.Second, "contacts")
 }
+
+// A table is opened by HubSpot's clock: what changes next is behind the cursor by any amount that this machine's may be ahead.
+func TestATableIsOpenedByHubSpotsClock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sandbox.Config{Contacts: 50})
+	cfg := w.config()
+	cfg.Pace, cfg.Objects = slowSweeps(), []string{"contacts"}
+	cfg.Client = w.by(aheadBy(10 * time.Minute))
+	w.start(cfg)
+	w.awaitLive(time.Minute, "contacts")
+	w.must(w.hub.Update("contacts", w.live("contacts")[0].ID, map[string]string{"firstname": "ahead"}))
+	eventually(t, 20*time.Second, func() string {
+		if w.count(`select count(*) from hubspot.contacts where firstname = 'ahead'`) == 1 {
+			return ""
+		}
+		return "the change is not stored"
+	})
+}
