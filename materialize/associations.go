@@ -24,6 +24,7 @@ type pairPosition struct {
 	Rows  int64     `json:"rows"` // records of A read so far in this pass
 	Of    int64     `json:"of"`   // records of A when the pass began
 	Began time.Time `json:"began,omitzero"`
+	Again bool      `json:"again,omitempty"` // another pass is due behind this one
 }
 
 // pairs walks over the records of A in the table and reads their associations with B, again and again: HubSpot does not
@@ -60,8 +61,10 @@ func (s *step) pairs(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		if len(ids) == 0 {
-			began := p.Began
-			p = pairPosition{rest: s.ended(p.rest, began)}
+			began, again := p.Began, p.Again
+			if p = (pairPosition{rest: s.ended(p.rest, began)}); again {
+				p = pairPosition{}
+			}
 			m := move{cursor: c, position: &p, live: true, verified: began}
 			return p.wait(pace.Pairs), s.commit(ctx, pair.Name, m, nil)
 		}

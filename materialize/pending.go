@@ -126,13 +126,15 @@ func ofTheAccount(err error) bool {
 }
 
 // passAgain makes the next pass over a pair due at once. It is for changes that cannot be looked at now, because HubSpot
-// does not show one of the types: the pass is tried until it does, and finds them all.
+// does not show one of the types: the pass is tried until it does, and finds them all. One that is under way may have gone by them:
+// another follows it.
 func (s *step) passAgain(ctx context.Context, pair *catalog.Pair) error {
 	a := laneArgs{s.args.Portal, pair.Name, LanePairs}
 	tag, err := s.e.cfg.Pool.Exec(ctx, `
 update hubpg.cursors
-set position = position - 'ended' - 'took', revision = revision + 1
-where portal_id = $1 and table_name = $2 and lane = $3 and key = '' and position ? 'ended'`, a.Portal, a.Table, a.Lane)
+set position = case when position ? 'ended' then position - 'ended' - 'took' else position || '{"again": true}' end, revision = revision + 1
+where portal_id = $1 and table_name = $2 and lane = $3 and key = ''
+and (position ? 'ended' or position ? 'began' and not position ? 'again')`, a.Portal, a.Table, a.Lane)
 	if err == nil && tag.RowsAffected() > 0 {
 		_, err = s.e.cfg.Pool.Exec(ctx, `
 update hubpg.river_job
