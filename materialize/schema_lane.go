@@ -254,11 +254,12 @@ func (s *step) pipelines(ctx context.Context, t *catalog.Table) error {
 // owners reads the active owners and the archived ones, which HubSpot lists apart. Both have to arrive.
 func (s *step) owners(ctx context.Context) error {
 	readAt := time.Now()
-	active, err := s.client.ListOwners(ctx, false)
-	var archived []hubapi.Owner
-	if err == nil {
-		archived, err = s.client.ListOwners(ctx, true)
+	table := "owners"
+	if s.foreign[table] {
+		table = ""
 	}
+	owners, err := both(ctx, s.e.cfg.Pool, s.e.cfg.Schema, table, func(o *hubapi.Owner) int64 { return o.ID },
+		func(archived bool) ([]hubapi.Owner, error) { return s.client.ListOwners(ctx, archived) })
 	if _, ok := errors.AsType[*hubapi.ScopeError](err); ok {
 		s.e.showFailure(ctx, laneArgs{s.args.Portal, "owners", LaneSchema}, err)
 		return nil
@@ -270,7 +271,7 @@ func (s *step) owners(ctx context.Context) error {
 update hubpg.objects
 set phase = case when backfill_done_at is null then 'new' else 'live' end, last_error = null, hint = null, error_at = null, error_lane = null
 where portal_id = $1 and table_name = 'owners' and phase = 'degraded'`, s.args.Portal)
-	rows, teams := ownerRows(append(active, archived...))
+	rows, teams := ownerRows(owners)
 	if err := s.replace(ctx, "owners", "", readAt, rows); err != nil {
 		return err
 	}

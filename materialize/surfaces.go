@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -164,7 +165,8 @@ func (f *surfaces) rows(ctx context.Context, table string, fresh bool) ([]mirror
 		}
 		return f.lists(lists), nil
 	case mirror.Forms:
-		forms, err := allForms(ctx, f.client)
+		forms, err := both(ctx, f.pool, f.schema, table, func(form *hubapi.Form) string { return form.ID },
+			func(archived bool) ([]hubapi.Form, error) { return f.client.ListForms(ctx, archived) })
 		if err != nil {
 			return nil, err
 		}
@@ -199,6 +201,43 @@ func (f *surfaces) lists(lists []hubapi.Segment) []mirror.LookupRow {
 		rows[i] = r
 	}
 	return rows
+}
+
+// both lists what HubSpot lists apart, in use and archived. What comes back from the archive while they are listed is in neither:
+// where the table, if there is one, has one of that kind, those in use are listed again. What is listed twice is there as it was listed last.
+func both[T any, K comparable](
+	ctx context.Context, q mirror.Querier, schema, table string, id func(*T) K, list func(archived bool) ([]T, error),
+) ([]T, error) {
+	var all []T
+	have := map[K]bool{}
+	for _, archived := range []bool{false, true, false} {
+		part, err := list(archived)
+		if err != nil {
+			return nil, err
+		}
+		fresh := map[K]bool{}
+		for i := range part {
+			fresh[id(&part[i])] = true
+		}
+		all = append(slices.DeleteFunc(all, func(one T) bool { return fresh[id(&one)] }), part...)
+		maps.Copy(have, fresh)
+		if !archived {
+			continue
+		}
+		if table == "" {
+			break
+		}
+		lacks := false
+		err = q.QueryRow(ctx, "select exists (select from "+pgx.Identifier{schema, table}.Sanitize()+" where id <> all ($1))",
+			slices.Collect(maps.Keys(have))).Scan(&lacks)
+		if err != nil {
+			return nil, fmt.Errorf("look into %s: %w", table, err)
+		}
+		if !lacks {
+			break
+		}
+	}
+	return all, nil
 }
 
 // allForms lists the forms in use and the archived ones, which HubSpot lists apart. Both have to arrive.
@@ -237,20 +276,20 @@ func formRows(forms []hubapi.Form) ([]mirror.LookupRow, error) {
 // emails lists marketing emails twice: HubSpot leaves some out when it is asked for counters. The counters of those
 // that it left out stay as they are.
 func (f *surfaces) emails(ctx context.Context, fresh bool) ([]mirror.LookupRow, error) {
-	var (
-		emails []hubapi.MarketingEmail
-		stats  = map[int64]json.RawMessage{}
-	)
+	emails, err := both(ctx, f.pool, f.schema, mirror.MarketingEmails, func(m *hubapi.MarketingEmail) int64 { return m.ID },
+		func(archived bool) ([]hubapi.MarketingEmail, error) {
+			return f.client.ListEmails(ctx, hubapi.EmailOptions{Archived: archived})
+		})
+	if err != nil {
+		return nil, err
+	}
+	stats := map[int64]json.RawMessage{}
 	for _, archived := range []bool{false, true} {
-		list, err := f.client.ListEmails(ctx, hubapi.EmailOptions{Archived: archived})
-		if err != nil {
-			return nil, err
-		}
-		emails = append(emails, list...)
 		if !fresh {
 			continue
 		}
-		if list, err = f.client.ListEmails(ctx, hubapi.EmailOptions{Archived: archived, Stats: true}); err != nil {
+		list, err := f.client.ListEmails(ctx, hubapi.EmailOptions{Archived: archived, Stats: true})
+		if err != nil {
 			return nil, err
 		}
 		for i := range list {
