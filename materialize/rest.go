@@ -31,10 +31,11 @@ func (r *rest) work(d time.Duration) {
 	}
 }
 
-// wait is how long there is left to rest.
+// wait is how long there is left to rest: never longer than a rest, even if the pass seems to end in the future, by a clock that was wrong.
 func (r rest) wait(period time.Duration) time.Duration {
 	if r.Ended.IsZero() {
 		return 0
 	}
-	return time.Until(r.Ended.Add(max(period, restFactor*r.Worked)))
+	long := max(period, restFactor*r.Worked)
+	return min(time.Until(r.Ended.Add(long)), long)
 }
