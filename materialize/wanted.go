@@ -2,6 +2,7 @@ package materialize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -133,8 +134,8 @@ func (s *step) tableNames(ctx context.Context) (map[string]string, error) {
 	return names, nil
 }
 
-// retire marks the tables of custom objects that the account does not have any more. Their rows stay to be looked at;
-// their lanes end.
+// retire marks the tables of custom objects that the account does not have any more, which HubSpot has to say of each: a list may be
+// short. Their rows stay to be looked at; their lanes end.
 func (s *step) retire(ctx context.Context, schemas []hubapi.Schema) error {
 	cat, err := s.e.catalog(ctx)
 	if err != nil {
@@ -146,7 +147,19 @@ func (s *step) retire(ctx context.Context, schemas []hubapi.Schema) error {
 		}) {
 			continue
 		}
-		_, err := s.e.cfg.Pool.Exec(ctx, `
+		if s.e.gone(ctx, t.Name) {
+			continue
+		}
+		schema, err := s.client.GetSchema(ctx, t.ObjectType)
+		_, unknown := errors.AsType[*hubapi.ValidationError](err)
+		switch {
+		case nowhere(err) || unknown:
+		case unreadable(err), err == nil && !schema.Archived:
+			continue
+		case err != nil:
+			return fmt.Errorf("look for the object type of %s: %w", t.Name, err)
+		}
+		_, err = s.e.cfg.Pool.Exec(ctx, `
 update hubpg.objects
 set phase = 'gone', last_error = null, error_at = null, error_lane = null,
 	hint = 'the object type was removed in HubSpot; drop the table when its rows are not needed'
