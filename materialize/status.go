@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -137,9 +139,15 @@ func (e *Engine) note(ctx context.Context, what, sql string, args ...any) {
 	}
 }
 
+// cut keeps the beginning of a message, as Postgres can store it.
 func cut(text string) string {
-	if len(text) > maxMessage {
-		return text[:maxMessage]
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "")
+	if len(text) <= maxMessage {
+		return text
 	}
-	return text
+	end := maxMessage
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end]
 }
