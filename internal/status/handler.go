@@ -88,7 +88,7 @@ type answer struct {
 
 // serveHealth says whether the process is alive and reaches Postgres. A process that is only not ready yet is healthy.
 func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) {
-	_, err := h.once(r, "ping", pingTimeout, func(ctx context.Context) (*Report, error) { return nil, h.cfg.Database.Ping(ctx) })
+	_, err := h.once(r.Context(), "ping", pingTimeout, func(ctx context.Context) (*Report, error) { return nil, h.cfg.Database.Ping(ctx) })
 	if err != nil {
 		h.cfg.Logger.Debug("health check failed", slog.Any("error", err))
 		h.reply(w, http.StatusServiceUnavailable, answer{Reason: "the database is unreachable"})
@@ -99,7 +99,7 @@ func (h *Handler) serveHealth(w http.ResponseWriter, r *http.Request) {
 
 // serveReady says whether the first backfill of every table is complete, and this process has what it needs to serve.
 func (h *Handler) serveReady(w http.ResponseWriter, r *http.Request) {
-	report, reason := h.read(r)
+	report, reason := h.read(r.Context())
 	switch {
 	case report == nil:
 		h.reply(w, http.StatusServiceUnavailable, answer{Reason: reason})
@@ -122,7 +122,7 @@ func (h *Handler) awaits() string {
 }
 
 func (h *Handler) serveJSON(w http.ResponseWriter, r *http.Request) {
-	report, reason := h.read(r)
+	report, reason := h.read(r.Context())
 	if report == nil {
 		h.reply(w, http.StatusServiceUnavailable, answer{Reason: reason})
 		return
@@ -134,7 +134,7 @@ func (h *Handler) serveJSON(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) servePage(w http.ResponseWriter, r *http.Request) {
-	report, reason := h.read(r)
+	report, reason := h.read(r.Context())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	err := h.page.Execute(w, map[string]any{
@@ -146,8 +146,8 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request) {
 }
 
 // read reads the report, or says in words for the reader why that is impossible.
-func (h *Handler) read(r *http.Request) (*Report, string) {
-	report, err := h.once(r, "read", readTimeout, func(ctx context.Context) (*Report, error) { return Read(ctx, h.cfg.Database) })
+func (h *Handler) read(ctx context.Context) (*Report, string) {
+	report, err := h.once(ctx, "read", readTimeout, func(ctx context.Context) (*Report, error) { return Read(ctx, h.cfg.Database) })
 	if err == nil {
 		return report, ""
 	}
@@ -160,9 +160,9 @@ func (h *Handler) read(r *http.Request) (*Report, string) {
 
 // once asks the database on behalf of all who want the same at one time: it is that of the lanes and of the proxy, who wait for the
 // same connections, and anybody who reaches the address may ask.
-func (h *Handler) once(r *http.Request, what string, within time.Duration, ask func(context.Context) (*Report, error)) (*Report, error) {
+func (h *Handler) once(ctx context.Context, what string, within time.Duration, ask func(context.Context) (*Report, error)) (*Report, error) {
 	answer, err, _ := h.flight.Do(what, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), within)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 		defer cancel()
 		return ask(ctx)
 	})
