@@ -42,7 +42,9 @@ create function hubpg.number_from(permit text, past bigint) returns void
 as $$
 begin
     perform hubpg.check_permit(permit);
-    perform setval('hubpg.write_ordinals', past);
+    if not current_setting('transaction_read_only')::boolean then
+        perform setval('hubpg.write_ordinals', past);
+    end if;
 end
 $$;
 comment on function hubpg.number_from(text, bigint) is 'the new rows of the rehearsal that has begun get the numbers behind past';
