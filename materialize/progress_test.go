@@ -20,13 +20,15 @@ func TestProgressIsRightOnceATenthIsDone(t *testing.T) {
 	w.start(cfg)
 	type look struct {
 		at       time.Time
-		since    time.Time // when the rows were first this many
+		before   time.Time // when the rows were last fewer
+		since    time.Time // when they were first this many
 		progress float64   // of a hundred
 		rows     int64
 		eta      time.Duration
 	}
 	var looks []look
 	var first, last look // with a record, with as many as now
+	seen := time.Now()   // the look before
 	for {
 		s := w.status("contacts")
 		if s.Phase == "live" {
@@ -34,13 +36,14 @@ func TestProgressIsRightOnceATenthIsDone(t *testing.T) {
 		}
 		now := time.Now()
 		if s.Rows != last.rows {
-			last = look{since: now, rows: s.Rows}
+			last = look{before: seen, since: now, rows: s.Rows}
 		}
+		seen = now
 		if first.rows == 0 {
 			first = last
 		}
 		if s.Progress != nil && *s.Progress >= 10 && s.ETA != nil {
-			looks = append(looks, look{now, last.since, *s.Progress, s.Rows, *s.ETA})
+			looks = append(looks, look{now, last.before, last.since, *s.Progress, s.Rows, *s.ETA})
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -55,9 +58,11 @@ func TestProgressIsRightOnceATenthIsDone(t *testing.T) {
 			t.Errorf("%.1f %% are shown, %.1f %% are stored", l.progress, share)
 		}
 		left := ended.Sub(l.at).Seconds()
-		// What has been read in the time that it took says so much of the rest.
-		ofThePace := float64(records-l.rows) * l.since.Sub(first.since).Seconds() / float64(l.rows-first.rows)
-		changed := math.Abs(ofThePace - left) // since then
+		// What has been read in the time that it took says so much of the rest. When rows came is known as well as was looked.
+		rest := float64(records-l.rows) / float64(l.rows-first.rows)
+		ofThePace := rest * l.since.Sub(first.since).Seconds()
+		least, most := rest*l.before.Sub(first.since).Seconds(), rest*l.since.Sub(first.before).Seconds()
+		changed := max(math.Abs(ofThePace-left), math.Abs(least-left), math.Abs(most-left)) // since then
 		worst = max(worst, (math.Abs(l.eta.Seconds()-left)-changed)/whole)
 		if i%20 == 0 {
 			t.Logf("at %5.1f s, %4.1f %%: %5.1f s left, it were %5.1f s, of the pace %5.1f",
