@@ -100,16 +100,8 @@ func (e *Engine) loadCatalog(ctx context.Context) error {
 	return nil
 }
 
-// target returns the object table of the lane, which ends where that was forgotten meanwhile.
-func (s *step) target(ctx context.Context) (*target, error) {
-	t, err := s.e.target(ctx, s.args.Table)
-	if errors.Is(err, errNoTable) {
-		return nil, errEnded
-	}
-	return t, err
-}
-
-var errNoTable = errors.New("the table is not in the catalog")
+// target returns the object table of the lane.
+func (s *step) target(ctx context.Context) (*target, error) { return s.e.target(ctx, s.args.Table) }
 
 func (e *Engine) target(ctx context.Context, name string) (*target, error) {
 	c := e.tables
@@ -130,7 +122,7 @@ func (e *Engine) target(ctx context.Context, name string) (*target, error) {
 		table = c.catalog.Named(name)
 	}
 	if table == nil {
-		return nil, fmt.Errorf("%s: %w", name, errNoTable)
+		return nil, fmt.Errorf("table %s is not in the catalog", name)
 	}
 	number, ok := c.numbers[name]
 	if !ok {

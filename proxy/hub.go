@@ -46,8 +46,7 @@ type Hub struct {
 	counters *counters
 	flight   singleflight.Group
 
-	names  atomic.Pointer[names] // what a read may not name if it is to leave nothing behind
-	looked chan struct{}         // closed after the first look for them
+	names atomic.Pointer[names] // what a read may not name if it is to leave nothing behind
 
 	mu       sync.Mutex // guards below
 	position int64      // newest change rung; -1 before the log was first read
@@ -58,7 +57,7 @@ func newHub(config *Config, c *counters) *Hub {
 	h := &Hub{
 		pool: config.Changes, database: config.Changes.Config().ConnConfig.Database,
 		schemas: config.Schemas, poll: config.Poll, log: config.Logger, counters: c,
-		position: -1, channels: map[string]map[*subscription]struct{}{}, looked: make(chan struct{}),
+		position: -1, channels: map[string]map[*subscription]struct{}{},
 	}
 	h.names.Store(&names{all: true})
 	return h
@@ -76,8 +75,6 @@ func (h *Hub) Position() int64 {
 
 // Run follows the log until ctx ends, through any loss of its connection.
 func (h *Hub) Run(ctx context.Context) error {
-	h.learnNames(ctx)
-	close(h.looked)
 	var tending sync.WaitGroup
 	defer tending.Wait()
 	tending.Go(func() { h.tend(ctx) })

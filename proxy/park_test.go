@@ -48,7 +48,7 @@ func (r *rig) parked(n int64) {
 	}
 }
 
-// plight says why sessions may not have been parked.
+// plight says why sessions may not have been parked: that has happened, twice in hundreds of runs, and is not explained.
 func (r *rig) plight() {
 	var where bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&where, 1); err != nil {
@@ -69,39 +69,6 @@ func ended(t testing.TB, witness *pgx.Conn, pid uint32) {
 	eventually(t, fmt.Sprintf("backend %d has ended", pid), func() bool {
 		return !value[bool](t, witness, "select exists (select from pg_stat_activity where pid = $1)", pid)
 	})
-}
-
-// slowQuery makes queries that hold a word take their time.
-type slowQuery string
-
-func (s slowQuery) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if strings.Contains(data.SQL, string(s)) {
-		time.Sleep(time.Second)
-	}
-	return ctx
-}
-
-func (slowQuery) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-// TestAListenerThatReadsAtOnceIsParked: where Postgres takes its time to say which names matter, no session is judged without them.
-func TestAListenerThatReadsAtOnceIsParked(t *testing.T) {
-	t.Parallel()
-	db := pgtest.Migrated(t, migrations.Up)
-	cfg, err := pgxpool.ParseConfig(db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.ConnConfig.Tracer = slowQuery("pg_operator")
-	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	r := newParkRig(t, db, func(c *proxy.Config) { c.Changes = pool })
-	conn := open(t, r.url(), nil)
-	backend(t, conn)
-	exec(t, conn, "listen hubspot")
-	r.parked(1)
 }
 
 func TestAClientThatOnlyListensGivesItsBackendBack(t *testing.T) {

@@ -245,7 +245,6 @@ func (v *session) relay(ctx context.Context) (aboard bool) {
 	v.ledger.ready = 'I'
 	v.began = time.Now()
 	if v.server.hub.serves(v) {
-		awaitLook(v.server.hub.looked) // or whatever the client asks would keep it from being parked
 		v.listener = newListener(v)
 	}
 	if v.pen = v.server.newPen(v); v.pen != nil {

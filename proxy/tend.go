@@ -19,13 +19,13 @@ const (
 	maxNames       = 200_000
 )
 
-// tend keeps what the hub knows of the database fresh until ctx ends. The names have just been read.
+// tend keeps what the hub knows of the database fresh until ctx ends.
 func (h *Hub) tend(ctx context.Context) {
 	tick := time.NewTicker(h.poll)
 	defer tick.Stop()
 	for n := 0; ; n++ {
-		if n > 0 {
-			h.learnNames(ctx)
+		if err := h.readNames(ctx); err != nil && ctx.Err() == nil {
+			h.log.Warn("look up which names may leave something behind in a session", "error", err)
 		}
 		if n%pollsPerGrants == 0 {
 			if err := h.checkGrants(ctx); err != nil && ctx.Err() == nil {
@@ -88,13 +88,6 @@ select exists (select from pg_operator o join pg_proc p on p.oid = o.oprcode
 or exists (select from pg_cast c join pg_proc p on p.oid = c.castfunc
     where p.pronamespace <> 'pg_catalog'::regnamespace and p.provolatile = 'v')`
 )
-
-// learnNames reads the names. Where that fails, those that are known stay, and it is tried again at the next look.
-func (h *Hub) learnNames(ctx context.Context) {
-	if err := h.readNames(ctx); err != nil && ctx.Err() == nil {
-		h.log.Warn("look up which names may leave something behind in a session", "error", err)
-	}
-}
 
 func (h *Hub) readNames(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, hubPatience)

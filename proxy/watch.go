@@ -59,14 +59,11 @@ func newWatch(config *Config) *watch {
 }
 
 // await waits for the first look, so that a proxy that has just been started knows what it is asked to write.
-func (w *watch) await() { awaitLook(w.looked) }
-
-// awaitLook waits for a first look at the catalogs, as long as one may take.
-func awaitLook(looked <-chan struct{}) {
+func (w *watch) await() {
 	patience := time.NewTimer(firstLook)
 	defer patience.Stop()
 	select {
-	case <-looked:
+	case <-w.looked:
 	case <-patience.C:
 	}
 }
