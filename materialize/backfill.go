@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"hubpg/hubapi"
@@ -108,7 +107,7 @@ func (s *step) completeBackfill(ctx context.Context, t *target, c *cursor, p *ba
 		return err
 	}
 	err = s.e.mapper.EnsureUniques(ctx, s.e.cfg.Pool, cat, t.name())
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code == "55P03" || pg.Code == "40P01") {
+	if _, ok := errors.AsType[*mirror.OccupiedError](err); ok {
 		err = nil // a client keeps the table; its writer makes the indexes when it can
 	}
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -160,7 +159,7 @@ select exists (select from pg_namespace where nspname = $1),
 
 // locked runs change in a transaction under the mapper's lock of the account and, when table is given, under the
 // table's lock, which waits for its appliers to commit. Locks that readers hold are waited for only briefly, because
-// new readers queue up behind a waiting ALTER TABLE; then everything is rolled back and tried again.
+// new readers queue up behind a waiting ALTER TABLE; then everything is rolled back and tried again, in the end with an [OccupiedError].
 func (m *Mapper) locked(ctx context.Context, db DB, table string, change func(pgx.Tx) error) error {
 	for attempt := 1; ; attempt++ {
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
@@ -179,9 +178,11 @@ func (m *Mapper) locked(ctx context.Context, db DB, table string, change func(pg
 			}
 			return change(tx)
 		})
-		var pg *pgconn.PgError
-		if err == nil || !errors.As(err, &pg) || pg.Code != "55P03" && pg.Code != "40P01" || attempt == lockAttempts {
+		if !hasCode(err, lockNotAvailable, deadlockDetected) {
 			return err
+		}
+		if attempt == lockAttempts {
+			return &OccupiedError{err}
 		}
 		pause := time.NewTimer(lockPause/4 + rand.N(lockPause*3/4))
 		select {

@@ -25,13 +25,13 @@ const (
 	storePause    = 100 * time.Millisecond // times the number of the attempt
 )
 
-// OccupiedError means that a client's transaction kept a row, or its statement the table, for as long as an applier waits.
-// Nothing was stored; the same can be stored later.
+// OccupiedError means that somebody else's transaction kept a row or a table for as long as an applier or the mapper waits.
+// Nothing was stored or changed; the same can be done later.
 type OccupiedError struct{ Err error }
 
 // Error says what is the matter, and Postgres's words.
 func (e *OccupiedError) Error() string {
-	return fmt.Sprintf("rows are kept by a client's transaction: %v", e.Err)
+	return fmt.Sprintf("somebody else's transaction keeps a row or the table: %v", e.Err)
 }
 
 // Unwrap returns Postgres's error.
