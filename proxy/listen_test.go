@@ -582,9 +582,11 @@ func TestTheHubFindsWhatNobodyRangFor(t *testing.T) {
 	r := newHubRig(t, func(c *proxy.Config) { c.Poll = 50 * time.Millisecond })
 	conn, writer := r.connect(), r.db.Conn(t)
 	exec(t, conn, "listen hubspot_deals")
+	exec(t, writer, "begin") // a number without its change is what retention leaves
 	exec(t, writer, "update hubpg.change_counter set last = last + 1")
 	exec(t, writer, `insert into hubpg.changes (seq, schema_name, table_name, record_id, op, changed, before, after, source)
 values (1, 'hubspot', 'deals', 1001, 'update', '{dealstage}', '{"dealstage":"a"}', '{"dealstage":"b"}', 'follow')`)
+	exec(t, writer, "commit")
 	hears(t, conn, "hubspot_deals", 1)
 }
 
